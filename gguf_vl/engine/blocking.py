@@ -1,0 +1,81 @@
+"""The engine for callers without an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from gguf_vl.engine.client import Engine
+from gguf_vl.types import EngineInfo, EngineSettings, EngineStats, Event, Picture, Request
+
+T = TypeVar("T")
+
+
+class BlockingEngine:
+    """An `Engine` on a loop thread of its own: the same methods, waiting for their results.
+
+    Raises what `Engine` raises.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="engine loop", daemon=True)
+        self._thread.start()
+
+    @property
+    def settings(self) -> EngineSettings:
+        """What the engine was made with."""
+        return self._engine.settings
+
+    def start(self) -> EngineInfo:
+        """Load the model, unless it is loaded."""
+        return self._wait(self._engine.start())
+
+    def generate(self, request: Request) -> Iterator[Event]:
+        """Answer a request. Leaving the loop early, or closing the iterator, cancels it."""
+        events = self._engine.generate(request)
+        try:
+            while (event := self._wait(_next(events))) is not None:
+                yield event
+        finally:
+            self._wait(self._engine.cancel(request.id))
+
+    def prepare(self, picture: Picture) -> None:
+        """Encode a picture ahead of its question."""
+        self._wait(self._engine.prepare(picture))
+
+    def cancel(self, id: str) -> None:
+        """End a request for its caller at once. May be called from another thread than the one in `generate`."""
+        self._wait(self._engine.cancel(id))
+
+    def stats(self) -> EngineStats:
+        """The worker's counters."""
+        return self._wait(self._engine.stats())
+
+    def close(self) -> None:
+        """End the worker and the loop thread. Harmless when done twice."""
+        if self._loop.is_closed():
+            return
+        self._wait(self._engine.close())
+        self._wait(self._loop.shutdown_asyncgens())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+async def _next(events: AsyncIterator[Event]) -> Event | None:
+    return await anext(events, None)

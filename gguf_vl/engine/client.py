@@ -1,0 +1,227 @@
+"""The engine as the rest of the program sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from gguf_vl.engine.process import Connection, WorkerProcess
+from gguf_vl.engine.protocol import (
+    AskStats,
+    Cancel,
+    Command,
+    Failed,
+    Generate,
+    Load,
+    Loading,
+    LogLine,
+    Prepare,
+    Prepared,
+    Published,
+    Ready,
+    Stats,
+)
+from gguf_vl.errors import EngineError, GgufVlError, WorkerDied, from_plain
+from gguf_vl.types import (
+    EngineInfo,
+    EngineSettings,
+    EngineStats,
+    Event,
+    Finished,
+    Picture,
+    Request,
+    Timings,
+    Usage,
+)
+
+logging.getLogger("gguf_vl").addHandler(logging.NullHandler())  # a worker's warnings are for whoever asks for them
+
+OnProgress = Callable[[float], None]
+"""Gets the loaded fraction of the model, 0 to 1."""
+
+_NOTHING_YET = Finished("cancelled", Usage(0, 0, 0), Timings(0.0, 0.0, 0.0, None))
+
+
+class _Pending:
+    """A request whose end has not come yet."""
+
+    def __init__(self) -> None:
+        self.arrivals: asyncio.Queue[Any] = asyncio.Queue()
+        self.so_far = _NOTHING_YET
+
+
+class Engine:
+    """A model in a worker process, for one asyncio loop.
+
+    The worker starts with `start`, or with the first request. When it dies, the requests it had get `WorkerDied` at
+    once, and the next request starts a fresh one. Several requests may be under way; they are answered in turn.
+    """
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        on_progress: OnProgress | None = None,
+        connect: Callable[[], Awaitable[Connection]] = WorkerProcess.start,
+    ) -> None:
+        self.settings = settings
+        self._on_progress = on_progress or (lambda _: None)
+        self._connect = connect
+        self._connection: Connection | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._pending: dict[str, _Pending] = {}
+        self._starting = asyncio.Lock()
+        self._info: asyncio.Future[EngineInfo] | None = None
+        self._closed = False
+
+    async def start(self) -> EngineInfo:
+        """Load the model, unless it is loaded. Raises what loading failed with, `WorkerDied` when the worker died."""
+        if self._closed:
+            raise EngineError("The engine is closed.", "Make a new one.")
+        async with self._starting:
+            if self._connection is None:
+                if self._reader:
+                    await self._reader
+                self._info = asyncio.get_running_loop().create_future()
+                self._connection = await self._connect()
+                self._reader = asyncio.create_task(self._read(self._connection, self._info))
+                await self._connection.send(Load(self.settings))
+        assert self._info
+        return await asyncio.shield(self._info)
+
+    @property
+    def connection(self) -> Connection | None:
+        """The worker that is running now, if one is."""
+        return self._connection
+
+    async def generate(self, request: Request) -> AsyncIterator[Event]:
+        """Answer a request: `Progress`, `Thinking` and `Text` events, and `Finished` as the last.
+
+        Leaving the loop early cancels the request. Raises `DoesNotFit`, `UsageError` or `EngineError` for a request
+        that cannot be answered, `WorkerDied` when the worker dies in the middle.
+        """
+        await self.start()
+        async with self._exchange(request.id, Generate(request)) as arrival:
+            while not isinstance(event := await arrival(), Finished):
+                yield event
+            yield event
+
+    async def prepare(self, picture: Picture) -> None:
+        """Encode a picture ahead of its question, so that the question need not wait for it."""
+        await self.start()
+        id = uuid.uuid4().hex
+        async with self._exchange(id, Prepare(id, picture)) as arrival:
+            await arrival()
+
+    async def cancel(self, id: str) -> None:
+        """End a request for its caller at once: its stream ends with `Finished("cancelled", …)`.
+
+        The worker follows within a decode step, or a few layers of a picture's encoding. Unknown ids are ignored.
+        """
+        pending = self._pending.pop(id, None)
+        if pending:
+            pending.arrivals.put_nowait(pending.so_far)
+            await self._send(Cancel(id))
+
+    async def stats(self) -> EngineStats:
+        """The worker's counters."""
+        await self.start()
+        id = uuid.uuid4().hex
+        async with self._exchange(id, AskStats(id)) as arrival:
+            stats: EngineStats = await arrival()
+            return stats
+
+    async def close(self) -> None:
+        """End the worker. Requests under way get `EngineError`."""
+        self._closed = True
+        if self._connection:
+            await self._connection.close()
+        if self._reader:
+            await self._reader
+
+    @asynccontextmanager
+    async def _exchange(self, id: str, command: Command) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
+        """Send a command; inside, await what the worker answers to it. Leaving before its end cancels it."""
+        pending = self._pending[id] = _Pending()
+
+        async def arrival() -> Any:
+            arrived = await pending.arrivals.get()
+            if isinstance(arrived, GgufVlError):
+                raise arrived
+            return arrived
+
+        try:
+            await self._send(command)
+            yield arrival
+        finally:
+            if self._pending.pop(id, None):
+                await self._send(Cancel(id))
+
+    async def _send(self, command: Command) -> None:
+        if self._connection:
+            await self._connection.send(command)
+
+    async def _read(self, connection: Connection, info: asyncio.Future[EngineInfo]) -> None:
+        """Take the worker's reports until it is gone; then end what it leaves undone."""
+        failure: GgufVlError | None = None
+        while (report := await connection.receive()) is not None:
+            match report:
+                case Loading(fraction):
+                    self._on_progress(fraction)
+                case Ready(loaded):
+                    info.set_result(loaded)
+                case Failed("", error):
+                    failure = from_plain(error)
+                case LogLine(name, level, text):
+                    logging.getLogger(name).log(level, "%s", text)
+                case _:
+                    self._deliver(report)
+        self._connection = None
+        how = await connection.close()
+        failure = failure or self._obituary(how, loading=not info.done())
+        if not info.done():
+            info.set_exception(failure)
+            info.exception()  # seen: nobody may be waiting
+        pending, self._pending = self._pending, {}
+        for request in pending.values():
+            request.arrivals.put_nowait(failure)
+
+    def _obituary(self, how: str, *, loading: bool) -> GgufVlError:
+        if self._closed:
+            return EngineError("The engine was closed.", "Make a new one.")
+        when = "while loading the model" if loading else "while working"
+        return WorkerDied(f"The engine's process ended {when} ({how}).", "Ask again: a fresh one starts by itself.")
+
+    def _deliver(self, report: Published | Prepared | Stats | Failed) -> None:
+        """Hand a report to the request it belongs to, and forget the request with its last."""
+        pending = self._pending.get(report.id)
+        if pending is None:
+            return  # cancelled in the meantime
+        match report:
+            case Published(_, events, so_far):
+                pending.so_far = so_far
+                arrivals: tuple[Any, ...] = events
+            case Stats(_, stats):
+                arrivals = (stats,)
+            case Prepared():
+                arrivals = (None,)
+            case Failed(_, error):
+                arrivals = (from_plain(error),)
+        if not isinstance(report, Published) or (arrivals and isinstance(arrivals[-1], Finished)):
+            del self._pending[report.id]
+        for arrival in arrivals:
+            pending.arrivals.put_nowait(arrival)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.close()

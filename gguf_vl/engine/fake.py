@@ -1,0 +1,127 @@
+"""A scripted worker for tests of everything that uses an `Engine`: no model, no process, no waiting.
+
+    engine = Engine(settings, connect=scripted([Text("red"), Finished(…)], [WorkerDies()]))
+
+stands where the real one does, so that the same `Engine` is driven to the edges a real model seldom reaches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gguf_vl.engine.protocol import (
+    AskStats,
+    Cancel,
+    Command,
+    Failed,
+    Generate,
+    Load,
+    Loading,
+    Prepare,
+    Prepared,
+    Published,
+    Ready,
+    Stats,
+)
+from gguf_vl.errors import GgufVlError, to_plain
+from gguf_vl.types import EngineInfo, EngineStats, Event, Finished, Text, Timings, Usage
+
+NO_TIME = Timings(0.0, 0.0, 0.0, None)
+
+
+@dataclass(frozen=True)
+class WorkerDies:
+    """A step of a script: the worker is gone, as by a failed assert in native code."""
+
+
+@dataclass(frozen=True)
+class Waits:
+    """A step of a script: nothing comes until the request is cancelled or `release` is set."""
+
+    release: asyncio.Event | None = None
+
+
+Step = Event | GgufVlError | WorkerDies | Waits
+Script = Sequence[Step]
+
+
+def text(*pieces: str) -> Script:
+    """The script of an answer in these pieces."""
+    usage = Usage(prompt_tokens=1, image_tokens=0, completion_tokens=len(pieces))
+    return [*map(Text, pieces), Finished("stop", usage, NO_TIME)]
+
+
+def scripted(*scripts: Script, loading: GgufVlError | None = None) -> Callable[[], Awaitable[ScriptedWorker]]:
+    """What `Engine(connect=…)` takes: workers that answer one request per script, the last script again and again.
+
+    `loading` makes the first worker fail with that error instead of loading.
+    """
+    remaining = list(scripts) or [text("a scripted answer")]
+    failures = [loading] if loading else []
+
+    async def connect() -> ScriptedWorker:
+        return ScriptedWorker(remaining, failures.pop() if failures else None)
+
+    return connect
+
+
+class ScriptedWorker:
+    """A `Connection` that plays scripts. `commands` are those it was sent."""
+
+    def __init__(self, scripts: list[Script], loading: GgufVlError | None) -> None:
+        self.commands: list[Command] = []
+        self._scripts = scripts
+        self._loading = loading
+        self._reports: asyncio.Queue[Any | None] = asyncio.Queue()
+        self._playing: dict[str, asyncio.Task[None]] = {}
+
+    async def send(self, command: Command) -> None:
+        """Take a command and begin what its script says."""
+        self.commands.append(command)
+        match command:
+            case Load(settings) if self._loading is None:
+                self._report(Loading(1.0))
+                self._report(Ready(EngineInfo(settings.n_ctx, settings.mmproj is not None, 0.0)))
+            case Load() if self._loading:
+                self._report(Failed("", to_plain(self._loading)))
+                self._report(None)
+            case Generate(request):
+                script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
+                self._playing[request.id] = asyncio.create_task(self._play(request.id, script))
+            case Prepare(id):
+                self._report(Prepared(id))
+            case AskStats(id):
+                self._report(Stats(id, EngineStats(len(self._playing), False, 0, 0, 0)))
+            case Cancel(id) if id in self._playing:
+                self._playing[id].cancel()
+
+    async def _play(self, id: str, script: Script) -> None:
+        so_far = Finished("cancelled", Usage(1, 0, 0), NO_TIME)
+        for step in script:
+            match step:
+                case WorkerDies():
+                    self._report(None)
+                    return
+                case Waits(release):
+                    await (release or asyncio.Event()).wait()
+                case GgufVlError():
+                    self._report(Failed(id, to_plain(step)))
+                case _:
+                    self._report(Published(id, (step,), so_far))
+
+    def _report(self, report: Any | None) -> None:
+        self._reports.put_nowait(report)
+
+    async def receive(self) -> Any | None:
+        """The next report of whichever script is playing."""
+        return await self._reports.get()
+
+    async def close(self) -> str:
+        """Stop playing."""
+        for task in self._playing.values():
+            task.cancel()
+        self._report(None)
+        return "scripted"

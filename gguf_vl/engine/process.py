@@ -1,0 +1,111 @@
+"""Starting a worker process, and the pipe to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections import deque
+from typing import Any, Protocol
+
+from gguf_vl.engine.protocol import LENGTH, Command, dumps, loads
+from gguf_vl.errors import EngineError
+
+logger = logging.getLogger("gguf_vl.engine")
+
+_STDERR_KEPT = 20
+"""Lines of a worker's standard error kept for the error message, should it die."""
+_CLOSING_S = 2.0
+"""Seconds a worker has to end by itself once its pipe is closed."""
+
+
+class Connection(Protocol):
+    """What `Engine` needs of a worker. The scripted fake stands here too."""
+
+    async def send(self, command: Command) -> None:
+        """Deliver a command; one that can no longer arrive is dropped, `receive` tells of the end."""
+
+    async def receive(self) -> Any | None:
+        """The next report; None when the worker is gone."""
+
+    async def close(self) -> str:
+        """End the worker, if it still runs, and say how it ended."""
+
+
+class WorkerProcess:
+    """A worker started as a process of its own, in a session of its own so that Ctrl+C is ours alone to handle."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._stderr: deque[str] = deque(maxlen=_STDERR_KEPT)
+        self._listener = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def start(cls) -> WorkerProcess:
+        """Start one. Raises `EngineError` when the system cannot start a process."""
+        try:
+            return cls(await cls._spawn())
+        except OSError as error:
+            raise EngineError(f"No worker process could be started: {error}", "Run `gguf-vl doctor`.") from error
+
+    @staticmethod
+    async def _spawn() -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-P", "-m", "gguf_vl.engine.worker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=os.name == "posix",
+            limit=2**20,
+        )
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    async def _listen(self) -> None:
+        assert self._process.stderr
+        async for line in self._process.stderr:
+            text = line.decode("utf-8", errors="replace").rstrip()
+            self._stderr.append(text)
+            logger.debug("worker %d: %s", self.pid, text)
+
+    async def send(self, command: Command) -> None:
+        """Deliver a command."""
+        assert self._process.stdin
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            self._process.stdin.write(dumps(command))
+            await self._process.stdin.drain()
+
+    async def receive(self) -> Any | None:
+        """The next report; None when the pipe is closed."""
+        assert self._process.stdout
+        try:
+            (length,) = LENGTH.unpack(await self._process.stdout.readexactly(LENGTH.size))
+            return loads(await self._process.stdout.readexactly(length))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+    async def close(self) -> str:
+        """Close the pipe, which ends the worker; kill it when that takes too long."""
+        assert self._process.stdin
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), _CLOSING_S)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        await self._listener
+        return self._how_it_ended()
+
+    def _how_it_ended(self) -> str:
+        code = self._process.returncode or 0
+        ending = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        reason = next((line for line in self._stderr if "GGML_ASSERT" in line or "error" in line.lower()), "")
+        return f"{ending}: {reason}" if reason else ending

@@ -1,0 +1,153 @@
+"""What crosses the pipe between a program and its worker: dataclasses as msgpack, each frame led by its length."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgpack
+
+from gguf_vl import types
+from gguf_vl.types import EngineInfo, EngineSettings, EngineStats, Event, Finished, Picture, Request
+
+LENGTH = struct.Struct(">I")
+"""The head of a frame: its length in bytes, unsigned, big-endian."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """To the worker, once, first: load this model."""
+
+    settings: EngineSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """To the worker: answer this request."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """To the worker: encode this picture and keep its embeddings."""
+
+    id: str
+    picture: Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """To the worker: stop this request, running or waiting."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskStats:
+    """To the worker: answer `Stats`."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """From the worker: how much of the model is loaded, 0 to 1."""
+
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """From the worker: the model is loaded."""
+
+    info: EngineInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """From the worker: new events of a request. `so_far` is its end, should it end now."""
+
+    id: str
+    events: tuple[Event, ...]
+    so_far: Finished
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """From the worker: the picture's embeddings are kept."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """From the worker."""
+
+    id: str
+    stats: EngineStats
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """From the worker: a request, or with an empty `id` the loading, ended with an error (`errors.to_plain`)."""
+
+    id: str
+    error: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """From the worker: a line for our logger, with the logger's name and level."""
+
+    logger: str
+    level: int
+    text: str
+
+
+Command = Load | Generate | Prepare | Cancel | AskStats
+Report = Loading | Ready | Published | Prepared | Stats | Failed | LogLine
+
+_DATACLASS, _PATH = 1, 2
+_KNOWN: dict[str, type[Any]] = {
+    name: thing
+    for name, thing in [*vars(types).items(), *globals().items()]
+    if isinstance(thing, type) and is_dataclass(thing)
+}
+
+
+def _pack(thing: Any) -> msgpack.ExtType:
+    if isinstance(thing, Path):
+        return msgpack.ExtType(_PATH, str(thing).encode())
+    values = [getattr(thing, field.name) for field in fields(thing)]
+    return msgpack.ExtType(_DATACLASS, msgpack.packb([type(thing).__name__, *values], default=_pack))
+
+
+def _unpack(code: int, data: bytes) -> Any:
+    if code == _PATH:
+        return Path(data.decode())
+    name, *values = msgpack.unpackb(data, use_list=False, ext_hook=_unpack)
+    return _KNOWN[name](*values)
+
+
+def dumps(message: Command | Report) -> bytes:
+    """One whole frame."""
+    body: bytes = msgpack.packb(message, default=_pack)
+    return LENGTH.pack(len(body)) + body
+
+
+def loads(body: bytes) -> Any:
+    """The message in a frame's body."""
+    return msgpack.unpackb(body, use_list=False, ext_hook=_unpack)
+
+
+def read_message(stream: BinaryIO) -> Any | None:
+    """The next message of a blocking stream; None when the other side has closed it, also in mid-frame."""
+    head = stream.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return None
+    (length,) = LENGTH.unpack(head)
+    body = stream.read(length)
+    return loads(body) if len(body) == length else None

@@ -1,0 +1,101 @@
+"""Everything that can go wrong, as one tree.
+
+    GgufVlError                    exit 1   the work failed
+    ├── UsageError                 exit 2   the command, a flag or a setting is wrong
+    ├── MissingOrInvalid           exit 3   a file or model is missing, or is not what it should be
+    │   ├── ModelNotFound                   no model of that name here
+    │   ├── InvalidModelFile                not a GGUF file, truncated, or of a kind we cannot run
+    │   └── InvalidPicture                  not a picture, truncated, too large
+    ├── DoesNotFit                 exit 4   more memory or context than there is
+    ├── VerificationFailed         exit 5   a size or hash differs from what was promised
+    ├── OfflineError               exit 6   the network is needed and switched off
+    └── EngineError                exit 1   the engine refused or failed
+        └── WorkerDied                      the worker process ended in mid-work; a new one can be started
+
+Each carries what happened and what to do next, both written for the person who reads them.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class GgufVlError(Exception):
+    """A failure with a line that says what happened and a line that says what to do.
+
+    Raised as is for failures that have no class of their own.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.fix = fix
+
+
+class UsageError(GgufVlError):
+    """The command line, a setting or an argument makes no sense."""
+
+    exit_code = 2
+
+
+class MissingOrInvalid(GgufVlError):
+    """A file or model is missing or is not what it should be."""
+
+    exit_code = 3
+
+
+class ModelNotFound(MissingOrInvalid):
+    """No model of the given name is in the catalogue or on this machine."""
+
+
+class InvalidModelFile(MissingOrInvalid):
+    """The file is not GGUF, is truncated, or holds a model this program cannot run."""
+
+
+class InvalidPicture(MissingOrInvalid):
+    """The file or data is not a picture that can be shown to a model."""
+
+
+class DoesNotFit(GgufVlError):
+    """The request needs more memory or more context than there is."""
+
+    exit_code = 4
+
+
+class VerificationFailed(GgufVlError):
+    """A file's size or hash differs from what was promised."""
+
+    exit_code = 5
+
+
+class OfflineError(GgufVlError):
+    """The work needs the network, which is switched off."""
+
+    exit_code = 6
+
+
+class EngineError(GgufVlError):
+    """The engine refused a request or failed while running it."""
+
+
+class WorkerDied(EngineError):
+    """The worker process ended while it still had work; the next request starts a fresh one."""
+
+
+def _tree(root: type[GgufVlError]) -> dict[str, type[GgufVlError]]:
+    found = {root.__name__: root}
+    for child in root.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+def to_plain(error: GgufVlError) -> dict[str, str]:
+    """The error as plain strings, to cross a process border."""
+    return {"error": type(error).__name__, "what": error.what, "fix": error.fix}
+
+
+def from_plain(plain: dict[str, str]) -> GgufVlError:
+    """The error that `to_plain` was given; an unknown class name becomes an `EngineError`."""
+    return _tree(GgufVlError).get(plain["error"], EngineError)(plain["what"], plain["fix"])

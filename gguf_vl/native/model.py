@@ -1,0 +1,142 @@
+"""A loaded text model and its vocabulary."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from llama_cpp import llama_cpp as llama
+
+from gguf_vl.errors import InvalidModelFile
+from gguf_vl.native import log
+
+_MATCHED_ALWAYS = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_USER_DEFINED
+
+
+class Model:
+    """A text model in memory. Contexts and vision made from it must be closed before it is.
+
+    `n_gpu_layers` -1 offloads all layers. `on_progress` gets the loaded fraction, 0 to 1.
+    Raises `InvalidModelFile` with llama.cpp's own reason when the file cannot be loaded.
+    """
+
+    def __init__(self, path: Path, *, n_gpu_layers: int, on_progress: Callable[[float], None]) -> None:
+        log.capture()
+        llama.llama_backend_init()
+        params = llama.llama_model_default_params()
+        params.n_gpu_layers = n_gpu_layers
+
+        @llama.llama_progress_callback
+        def progress(fraction: float, _user_data: object) -> bool:
+            on_progress(fraction)
+            return True
+
+        params.progress_callback = progress
+        self._model: Any = llama.llama_model_load_from_file(str(path).encode(), params)
+        if not self._model:
+            reason = log.last_complaint() or "llama.cpp gave no reason"
+            raise InvalidModelFile(
+                f"{path.name} could not be loaded: {reason}", "Run `gguf-vl doctor`, or fetch the file again."
+            )
+        self._vocab = llama.llama_model_get_vocab(self._model)
+
+    @property
+    def pointer(self) -> Any:
+        """llama.cpp's model, for this room alone."""
+        return self._model
+
+    @property
+    def vocab(self) -> Any:
+        """llama.cpp's vocabulary, for this room alone."""
+        return self._vocab
+
+    @property
+    def embedding_width(self) -> int:
+        """float32 values of one input embedding: hidden size × (1 + DeepStack layers)."""
+        return int(llama.llama_model_n_embd_inp(self._model))
+
+    @property
+    def n_vocab(self) -> int:
+        """Tokens in the vocabulary."""
+        return int(llama.llama_vocab_n_tokens(self._vocab))
+
+    @property
+    def n_ctx_train(self) -> int:
+        """Tokens of context the model was trained with."""
+        return int(llama.llama_model_n_ctx_train(self._model))
+
+    @property
+    def chat_template(self) -> str | None:
+        """The jinja2 chat template that the model file carries."""
+        template = llama.llama_model_chat_template(self._model, None)
+        return template.decode("utf-8", errors="replace") if template else None
+
+    @property
+    def bos(self) -> int | None:
+        """The token every prompt must begin with, where this vocabulary wants one."""
+        return int(llama.llama_vocab_bos(self._vocab)) if llama.llama_vocab_get_add_bos(self._vocab) else None
+
+    def token_text(self, token: int) -> str:
+        """The vocabulary's own spelling of a token, such as `<|im_end|>`; empty for a token it does not have."""
+        text = llama.llama_vocab_get_text(self._vocab, token) if 0 <= token < self.n_vocab else b""
+        return text.decode("utf-8", errors="replace")
+
+    @property
+    def bos_text(self) -> str:
+        """`bos_token` of the chat template."""
+        return self.token_text(llama.llama_vocab_bos(self._vocab))
+
+    @property
+    def eos_text(self) -> str:
+        """`eos_token` of the chat template."""
+        return self.token_text(llama.llama_vocab_eos(self._vocab))
+
+    @cached_property
+    def special_tokens(self) -> dict[str, int]:
+        """Tokens that stand for themselves in a template (`<|im_start|>`, `<think>`, …), by their text."""
+        attributes, vocab = llama.llama_vocab_get_attr, self._vocab
+        special = (token for token in range(self.n_vocab) if attributes(vocab, token) & _MATCHED_ALWAYS)
+        return {text: token for token in special if (text := self.token_text(token))}
+
+    def tokenize(self, text: str) -> list[int]:
+        """Tokens of plain text: control tokens spelled out in it stay text."""
+        raw = text.encode("utf-8", errors="surrogatepass").decode("utf-8", errors="replace").encode()
+        if not raw:
+            return []
+        room = len(raw) + 8
+        while True:
+            tokens = (llama.llama_token * room)()
+            count = llama.llama_tokenize(self._vocab, raw, len(raw), tokens, room, False, False)
+            if count >= 0:
+                return list(tokens[:count])
+            room = -count
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token adds to the answer; none for a control token. May end inside a UTF-8 character."""
+        room = 64
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            length = llama.llama_token_to_piece(self._vocab, token, buffer, room, 0, False)
+            if length >= 0:
+                return buffer.raw[:length]
+            room = -length
+
+    def ends_answer(self, token: int) -> bool:
+        """Whether this token is an end of generation."""
+        return bool(llama.llama_vocab_is_eog(self._vocab, token))
+
+    def close(self) -> None:
+        """Release the weights. Harmless when done twice."""
+        if self._model:
+            llama.llama_model_free(self._model)
+            self._model = self._vocab = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,67 @@
+"""One request's sampler chain."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from llama_cpp import llama_cpp as llama
+
+from gguf_vl.types import Sampling
+
+if TYPE_CHECKING:
+    from gguf_vl.native.context import Context
+    from gguf_vl.native.model import Model
+
+_RANDOM_SEED = llama.LLAMA_DEFAULT_SEED
+
+
+class Sampler:
+    """llama.cpp's chain for one answer, in its own order: penalties, top-k, top-p, min-p, temperature, draw.
+
+    At temperature 0 the likeliest token is taken. The penalties see the latest `window` tokens of the answer, none of
+    the prompt.
+    """
+
+    def __init__(self, model: Model, sampling: Sampling, *, window: int) -> None:
+        self._chain: Any = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
+        if (sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty) != (1.0, 0.0, 0.0):
+            self._add(
+                llama.llama_sampler_init_penalties(
+                    model.n_vocab,
+                    window,
+                    sampling.repetition_penalty,
+                    sampling.frequency_penalty,
+                    sampling.presence_penalty,
+                )
+            )
+        if sampling.temperature <= 0:
+            self._add(llama.llama_sampler_init_greedy())
+            return
+        if sampling.top_k > 0:
+            self._add(llama.llama_sampler_init_top_k(sampling.top_k))
+        if sampling.top_p < 1:
+            self._add(llama.llama_sampler_init_top_p(sampling.top_p, 1))
+        if sampling.min_p > 0:
+            self._add(llama.llama_sampler_init_min_p(sampling.min_p, 1))
+        self._add(llama.llama_sampler_init_temp(sampling.temperature))
+        self._add(llama.llama_sampler_init_dist(_RANDOM_SEED if sampling.seed is None else sampling.seed))
+
+    def _add(self, sampler: Any) -> None:
+        llama.llama_sampler_chain_add(self._chain, sampler)
+
+    def sample(self, context: Context) -> int:
+        """The next token, from the logits of the context's latest decode, which must have asked for them."""
+        return int(llama.llama_sampler_sample(self._chain, context.pointer, -1))
+
+    def close(self) -> None:
+        """Release the chain. Harmless when done twice."""
+        if self._chain:
+            llama.llama_sampler_free(self._chain)
+            self._chain = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,126 @@
+"""The vision tower and projector: from pixels to embeddings."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from llama_cpp import llama_cpp as llama
+from llama_cpp import mtmd_cpp as mtmd
+
+from gguf_vl.errors import EngineError, InvalidModelFile
+from gguf_vl.native import log
+from gguf_vl.native.context import Aborted
+from gguf_vl.types import Picture, PictureLimits
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gguf_vl.native.model import Model
+
+_NODES_BETWEEN_CHECKS = 32
+"""Graph nodes computed between two looks at the abort flag: more cost less, fewer stop sooner."""
+
+
+class Vision:
+    """A projector loaded beside its text model. One picture is encoded at a time.
+
+    `abort()` may be called from any thread. Raises `InvalidModelFile` when the file is no projector of this model.
+    """
+
+    def __init__(self, path: Path, model: Model, *, limits: PictureLimits, n_threads: int, use_gpu: bool) -> None:
+        self._width = model.embedding_width
+        self._abort = threading.Event()
+        self._nodes = 0
+        self._eval_callback = llama.ggml_backend_sched_eval_callback(self._goes_on)
+        params = mtmd.mtmd_context_params_default()
+        params.use_gpu = use_gpu
+        params.print_timings = False
+        params.n_threads = n_threads
+        params.warmup = False
+        params.image_min_tokens = limits.min_tokens
+        params.image_max_tokens = limits.max_tokens
+        params.cb_eval = self._eval_callback
+        self._vision: Any = mtmd.mtmd_init_from_file(str(path).encode(), model.pointer, params)
+        if not self._vision:
+            reason = log.last_complaint() or "llama.cpp gave no reason"
+            raise InvalidModelFile(
+                f"{path.name} could not be loaded as this model's projector: {reason}",
+                "Use the projector that was published with this model.",
+            )
+
+    def _goes_on(self, _tensor: object, asked: bool, _user_data: object) -> bool:
+        """llama.cpp asks before a node whether to stop after it (`asked`), and after it whether to go on."""
+        if not asked:
+            return not self._abort.is_set()
+        self._nodes += 1
+        return self._nodes % _NODES_BETWEEN_CHECKS == 0
+
+    def encode(self, picture: Picture) -> NDArray[np.float32]:
+        """The picture's embeddings, [image tokens, hidden × (1 + DeepStack layers)] float32, in row order.
+
+        Raises `Aborted` after `abort()`, `EngineError` when llama.cpp fails or would resize the picture.
+        """
+        chunks = mtmd.mtmd_input_chunks_init()
+        bitmap = mtmd.mtmd_bitmap_init(
+            picture.width, picture.height, (ctypes.c_uint8 * len(picture.rgb)).from_buffer_copy(picture.rgb)
+        )
+        try:
+            return self._encode(self._image_chunk(chunks, bitmap), picture)
+        finally:
+            mtmd.mtmd_bitmap_free(bitmap)
+            mtmd.mtmd_input_chunks_free(chunks)
+
+    def _image_chunk(self, chunks: Any, bitmap: Any) -> Any:
+        part = mtmd.mtmd_input_part(bitmap=bitmap)
+        parts = (ctypes.POINTER(mtmd.mtmd_input_part) * 1)(ctypes.pointer(part))
+        result = mtmd.mtmd_tokenize_from_parts(self._vision, chunks, parts, 1, False)
+        if result != 0:
+            raise self._failed(f"mtmd_tokenize answered {result}")
+        for index in range(mtmd.mtmd_input_chunks_size(chunks)):
+            chunk = mtmd.mtmd_input_chunks_get(chunks, index)
+            if mtmd.mtmd_input_chunk_get_type(chunk) == mtmd.MTMD_INPUT_CHUNK_TYPE_IMAGE:
+                return chunk
+        raise self._failed("the projector made no image tokens")
+
+    def _encode(self, chunk: Any, picture: Picture) -> NDArray[np.float32]:
+        tokens = int(mtmd.mtmd_input_chunk_get_n_tokens(chunk))
+        if tokens != picture.tokens:
+            raise self._failed(f"{tokens} image tokens for a picture of {picture.tokens}")
+        result = mtmd.mtmd_encode_chunk(self._vision, chunk)
+        if self._abort.is_set():  # stopped in the middle, llama.cpp answers 0 and leaves garbage
+            raise Aborted
+        if result != 0:
+            raise self._failed(f"mtmd_encode_chunk answered {result}")
+        embeddings = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._vision), (tokens, self._width))
+        return embeddings.copy()
+
+    def _failed(self, why: str) -> EngineError:
+        return EngineError(
+            f"llama.cpp could not encode the picture: {log.last_complaint() or why}",
+            "Try a smaller picture or `--detail low`, and run with --debug to see llama.cpp's log.",
+        )
+
+    def abort(self) -> None:
+        """Make the encode that is running, or the next one, raise `Aborted` soon."""
+        self._abort.set()
+
+    def resume(self) -> None:
+        """Take back `abort()`."""
+        self._abort.clear()
+
+    def close(self) -> None:
+        """Release the projector. Harmless when done twice."""
+        if self._vision:
+            mtmd.mtmd_free(self._vision)
+            self._vision = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()

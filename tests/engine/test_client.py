@@ -1,0 +1,119 @@
+"""The engine's promises at its edges, with scripted workers in the place of real ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gguf_vl.engine.blocking import BlockingEngine
+from gguf_vl.engine.client import Engine
+from gguf_vl.engine.fake import Script, ScriptedWorker, Waits, WorkerDies, scripted, text
+from gguf_vl.engine.protocol import Cancel
+from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, InvalidModelFile, WorkerDied
+from gguf_vl.types import EngineSettings, Event, Finished, Message, PictureLimits, Request, Text
+
+SETTINGS = EngineSettings(Path("model.gguf"), None, PictureLimits(8, 64))
+
+pytestmark = pytest.mark.anyio
+
+
+def ask(question: str = "?") -> Request:
+    return Request((Message("user", (question,)),))
+
+
+def engine(*scripts: Script, loading: GgufVlError | None = None) -> Engine:
+    return Engine(SETTINGS, connect=scripted(*scripts, loading=loading))
+
+
+async def said(events: AsyncIterator[Event]) -> str:
+    return "".join([event.text async for event in events if isinstance(event, Text)])
+
+
+async def test_an_answer_arrives_in_order_and_ends_with_finished() -> None:
+    async with engine(text("r", "ed")) as running:
+        events = [event async for event in running.generate(ask())]
+    assert [type(event) for event in events] == [Text, Text, Finished]
+
+
+async def test_several_requests_each_get_their_own_answer() -> None:
+    async with engine(text("one"), text("two"), text("three")) as running:
+        answers = await asyncio.gather(*(said(running.generate(ask())) for _ in range(3)))
+    assert sorted(answers) == ["one", "three", "two"]
+
+
+async def test_cancel_ends_the_stream_at_once_and_keeps_the_text_so_far() -> None:
+    async with engine([Text("so far"), Waits()], text("next")) as running:
+        request = ask()
+        events = []
+        async for event in running.generate(request):
+            events.append(event)
+            await running.cancel(request.id)
+        assert [type(event) for event in events] == [Text, Finished]
+        assert events[-1].finish_reason == "cancelled"  # type: ignore[union-attr]
+        assert await said(running.generate(ask())) == "next"
+
+
+async def test_leaving_the_loop_early_cancels_the_request_in_the_worker() -> None:
+    async with engine([Text("so far"), Waits()]) as running:
+        request = ask()
+        stream = running.generate(request)
+        await anext(stream)
+        await stream.aclose()  # type: ignore[attr-defined]
+        assert isinstance(running.connection, ScriptedWorker)
+        assert Cancel(request.id) in running.connection.commands
+
+
+async def test_a_finished_request_is_not_cancelled_afterwards() -> None:
+    async with engine(text("done")) as running:
+        await said(running.generate(ask()))
+        assert isinstance(running.connection, ScriptedWorker)
+        assert not any(isinstance(command, Cancel) for command in running.connection.commands)
+
+
+async def test_every_request_of_a_dead_worker_gets_a_clear_error_and_the_next_one_a_fresh_worker() -> None:
+    async with engine([Text("so"), Waits()], [WorkerDies()], text("fine again")) as running:
+        first, second = running.generate(ask()), running.generate(ask())
+        await anext(first)
+        with pytest.raises(WorkerDied, match="process ended"):
+            await anext(second)
+        with pytest.raises(WorkerDied):
+            await anext(first)
+        assert await said(running.generate(ask())) == "fine again"
+
+
+async def test_a_refused_request_raises_its_own_error_and_harms_no_other() -> None:
+    async with engine([DoesNotFit("too long", "shorten it")], text("fine")) as running:
+        with pytest.raises(DoesNotFit, match="too long"):
+            await said(running.generate(ask()))
+        assert await said(running.generate(ask())) == "fine"
+
+
+async def test_a_model_that_cannot_be_loaded_says_why_and_can_be_tried_again() -> None:
+    running = engine(text("loaded"), loading=InvalidModelFile("truncated", "fetch it again"))
+    with pytest.raises(InvalidModelFile, match="truncated"):
+        await running.start()
+    assert await said(running.generate(ask())) == "loaded"
+    await running.close()
+
+
+async def test_a_closed_engine_ends_its_requests_and_takes_no_more() -> None:
+    running = engine([Text("so far"), Waits()])
+    stream = running.generate(ask())
+    await anext(stream)
+    await running.close()
+    with pytest.raises(EngineError, match="closed"):
+        await anext(stream)
+    with pytest.raises(EngineError, match="closed"):
+        await running.start()
+
+
+def test_the_blocking_engine_gives_the_same_answers_and_errors() -> None:
+    with BlockingEngine(engine(text("r", "ed"), [WorkerDies()], text("again"))) as running:
+        assert [type(event) for event in running.generate(ask())] == [Text, Text, Finished]
+        with pytest.raises(WorkerDied):
+            list(running.generate(ask()))
+        assert Text("again") in list(running.generate(ask()))
+    running.close()
