@@ -59,7 +59,8 @@ class Sampling:
     """How the next token is chosen.
 
     temperature 0 is greedy. `top_k` 0 and `top_p` 1 switch those off. The penalties count the tokens of the answer,
-    not of the prompt. `seed` None draws a new one for every request. `max_tokens` None means as far as the context reaches.
+    not of the prompt. `seed` None draws a new one for every request. `max_tokens` None means as far as the context
+    reaches.
     """
 
     temperature: float = 0.7
@@ -145,7 +146,7 @@ Event = Progress | Text | Thinking | Finished
 class EngineSettings:
     """Everything the worker needs to load a model and hold it.
 
-    `n_ctx` and `n_batch` are tokens; `n_gpu_layers` -1 offloads all layers; `n_threads` serve encoding and decoding in turn;
+    `n_ctx` and `n_batch` are tokens; `n_gpu_layers` -1 offloads all layers; `n_threads` serve encoding and decoding;
     `limits` are the pictures' image tokens that are accepted.
     """
 

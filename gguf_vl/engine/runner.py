@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -87,16 +88,20 @@ class Runner:
             n_threads=settings.n_threads,
             kv_type=settings.kv_type,
         )
-        self._vision = settings.mmproj and Vision(
-            settings.mmproj,
+        self._vision = self._load_vision(settings.mmproj) if settings.mmproj else None
+        self._embeddings = EmbeddingCache(_EMBEDDING_BUDGET)
+        self._requests = self._encoded = self._reused = 0
+        self.info = EngineInfo(self._context.n_ctx, self._vision is not None, time.perf_counter() - began)
+
+    def _load_vision(self, mmproj: Path) -> Vision:
+        settings = self._settings
+        return Vision(
+            mmproj,
             self._model,
             limits=settings.limits,
             n_threads=settings.n_threads,
             use_gpu=settings.n_gpu_layers != 0,
         )
-        self._embeddings = EmbeddingCache(_EMBEDDING_BUDGET)
-        self._requests = self._encoded = self._reused = 0
-        self.info = EngineInfo(self._context.n_ctx, self._vision is not None, time.perf_counter() - began)
 
     def answer(self, request: Request, publish: Publish) -> None:
         """Answer one request, publishing its events as they come and `Finished` as the last.

@@ -29,7 +29,10 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Plain facts; bytes for memory. `llama_cpp_python` is None when it cannot be run, and `trouble` says why."""
+    """Plain facts; bytes for memory. `llama_cpp_python` is None when it cannot be run, and `trouble` says why.
+
+    `gpu_seen` names a GPU that the system shows, whether or not llama.cpp can use it.
+    """
 
     system: str
     python: str
@@ -38,6 +41,7 @@ class Machine:
     memory_available: int
     llama_cpp_python: str | None
     gpu_offload: bool
+    gpu_seen: str | None
     devices: tuple[Device, ...]
     trouble: str | None
 
@@ -60,9 +64,26 @@ def probe() -> Machine:
         memory_available=memory.available,
         llama_cpp_python=native.get("llama_cpp_python"),
         gpu_offload=native.get("gpu_offload", False),
+        gpu_seen=_gpu_seen(),
         devices=tuple(Device(**device) for device in native.get("devices", [])),
         trouble=trouble,
     )
+
+
+def _gpu_seen() -> str | None:
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return "Apple's GPU"
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_S,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip().replace("\n", ", ") or None if done.returncode == 0 else None
 
 
 def _ask_llama_cpp() -> tuple[dict[str, Any], str | None]:

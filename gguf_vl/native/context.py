@@ -84,7 +84,8 @@ class Context:
         """
         if embeddings.shape[1] != self._model.embedding_width:
             raise EngineError(
-                f"The projector's embeddings are {embeddings.shape[1]} wide, the model takes {self._model.embedding_width}.",
+                f"The projector's embeddings are {embeddings.shape[1]} wide, "
+                f"the model takes {self._model.embedding_width}.",
                 "Use the projector that was published with this model.",
             )
         self._decode(self._batch.of_embeddings(embeddings, positions))
@@ -94,6 +95,7 @@ class Context:
         if result == 1:
             raise DoesNotFit(f"The context of {self.n_ctx} tokens is full.", "Ask for a larger one: `--ctx`.")
         if result == 2:
+            log.forget()
             raise Aborted
         if result != 0:
             reason = log.last_complaint() or f"llama_decode answered {result}"
@@ -132,8 +134,8 @@ class _Batch:
         self._tokens = np.zeros(size, np.int32)
         self._positions = np.zeros(_POSITIONS * size, np.int32)
         self._logits = np.zeros(size, np.int8)
-        self._sequence = (llama.llama_seq_id * 1)(0)
-        self._sequences = (ctypes.POINTER(llama.llama_seq_id) * size)(*[self._sequence] * size)
+        self._sequence = llama.llama_seq_id(0)
+        self._sequences = (ctypes.POINTER(llama.llama_seq_id) * size)(*[ctypes.pointer(self._sequence)] * size)
         self._sequence_counts = np.ones(size, np.int32)
 
     def of_tokens(self, tokens: Sequence[int], position: int, *, logits: bool) -> Any:

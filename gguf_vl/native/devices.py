@@ -26,7 +26,7 @@ def _function(name: str, result: Any, *arguments: Any) -> Any:
 
 
 def devices() -> list[dict[str, Any]]:
-    """Name, description, kind, free and total bytes of each device. A CPU's free bytes are the system's to know: None."""
+    """Name, description, kind, free and total bytes of each device; free is None for a CPU: ask the system."""
     llama.llama_backend_init()
     get = _function("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
     name = _function("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)

@@ -44,7 +44,12 @@ def capture() -> None:
 
 
 def last_complaint() -> str | None:
-    """The first of llama.cpp's most recent error lines, the one nearest the cause; forgets them all."""
+    """The first of llama.cpp's recent error lines, the one nearest the cause; forgets them all."""
     first = _lines.complaints[0] if _lines.complaints else None
-    _lines.complaints.clear()
+    forget()
     return first
+
+
+def forget() -> None:
+    """Drop the error lines of a failure that was asked for, or that has been told."""
+    _lines.complaints.clear()

@@ -30,12 +30,11 @@ class Model:
         params = llama.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
 
-        @llama.llama_progress_callback
         def progress(fraction: float, _user_data: object) -> bool:
             on_progress(fraction)
             return True
 
-        params.progress_callback = progress
+        params.progress_callback = llama.llama_progress_callback(progress)
         self._model: Any = llama.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
             reason = log.last_complaint() or "llama.cpp gave no reason"

@@ -1,0 +1,81 @@
+"""The verbs put together, and the one place where an error becomes two lines and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from typing import Annotated
+
+import click
+import typer
+
+from gguf_vl import __version__
+from gguf_vl.cli import ask, config, doctor, models
+from gguf_vl.errors import GgufVlError, UsageError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="gguf-vl",
+    help="Talk about pictures with Qwen3-VL, on this machine.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("ask")(ask.ask)
+app.command("list")(models.list_models)
+app.command("doctor")(doctor.doctor)
+app.add_typer(config.app, name="config")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"gguf-vl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line and end the process with DESIGN's exit codes."""
+    debug = "--debug" in sys.argv
+    try:
+        code = app(standalone_mode=False) or 0
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again at exit
+        code = 0
+    except (KeyboardInterrupt, click.Abort):
+        print("Interrupted.", file=sys.stderr)
+        code = INTERRUPTED
+    except click.ClickException as error:
+        help_for = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "gguf-vl"
+        code = _explain(UsageError(error.format_message(), f"See `{help_for} --help`."), debug)
+    except GgufVlError as error:
+        code = _explain(error, debug)
+    except Exception as error:
+        fix = "Please report this with the traceback above." if debug else "Run it again with --debug, and report it."
+        code = _explain(GgufVlError(f"Unexpected: {type(error).__name__}: {error}", fix), debug)
+    sys.exit(code)
+
+
+def _explain(error: GgufVlError, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"gguf-vl: {error.what}\n  {error.fix}", file=sys.stderr)
+    return error.exit_code
+
+
+if hasattr(signal, "SIGPIPE"):
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a closed pipe is an error to handle, on every platform

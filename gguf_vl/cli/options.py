@@ -1,0 +1,47 @@
+"""The flags that verbs share, and how they become settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gguf_vl.config import Settings
+
+Model = Annotated[
+    str | None, typer.Option("-m", "--model", help="A catalogue name (2b, 8b:q8_0), `pocket`, or a GGUF file.")
+]
+Mmproj = Annotated[str | None, typer.Option("--mmproj", help="The projector file, where it is not beside the model.")]
+Ctx = Annotated[int | None, typer.Option("-c", "--ctx", help="Context size in tokens.")]
+GpuLayers = Annotated[
+    int | None, typer.Option("-ngl", "--gpu-layers", help="Layers on the GPU; 0 for none, -1 for all.")
+]
+KvType = Annotated[str | None, typer.Option("--kv-type", help="KV cache type: f16, q8_0 or q4_0.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads; the physical cores by default.")]
+Detail = Annotated[str | None, typer.Option("--detail", help="Image tokens per picture: low, auto or high.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Most tokens of the answer.")]
+Temperature = Annotated[float | None, typer.Option("--temperature", help="Randomness; 0 takes the likeliest.")]
+TopP = Annotated[float | None, typer.Option("--top-p", help="Sample from the likeliest tokens of this total share.")]
+TopK = Annotated[int | None, typer.Option("--top-k", help="Sample from this many of the likeliest tokens; 0 for all.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Makes sampled answers repeatable.")]
+System = Annotated[str | None, typer.Option("--system", help="System prompt.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the log, llama.cpp's too, and tracebacks.")]
+
+
+def settings(debug: bool, **flags: Any) -> Settings:
+    """The settings with these flags over them. With `debug`, the log goes to standard error from now on."""
+    logging_to_stderr(debug)
+    from gguf_vl.config import load_settings
+
+    return load_settings({name: value for name, value in flags.items() if value is not None})
+
+
+def logging_to_stderr(debug: bool) -> None:
+    """With `debug`, show our log and llama.cpp's on standard error from now on."""
+    if debug:
+        import logging
+
+        logging.basicConfig(level=logging.DEBUG, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+        logging.getLogger("asyncio").setLevel(logging.INFO)
+        logging.getLogger("PIL").setLevel(logging.INFO)

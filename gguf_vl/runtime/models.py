@@ -1,0 +1,104 @@
+"""From what a person calls a model to its files, its limits and its recommended sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gguf_vl import catalogue
+from gguf_vl.catalogue import Model, Shape
+from gguf_vl.config import Settings
+from gguf_vl.errors import ModelNotFound
+from gguf_vl.store import library
+from gguf_vl.store.library import LocalModel
+from gguf_vl.types import PictureLimits, Sampling
+
+DEFAULT_LIMITS = PictureLimits(8, 4096)
+"""llama.cpp's own range of image tokens for a Qwen3-VL (FACTS)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A model that can be started: its files, what the catalogue knows of it, and why it was chosen."""
+
+    local: LocalModel
+    known: Model | None
+    why: str
+
+    @property
+    def name(self) -> str:
+        """What it is called here: the catalogue's name, the folder's, or the file's."""
+        return self.local.name
+
+    @property
+    def limits(self) -> PictureLimits:
+        """Image tokens one picture may take."""
+        return self.known.picture_limits if self.known else DEFAULT_LIMITS
+
+    def sampling(self, settings: Settings, *, pictures: bool) -> Sampling:
+        """The recommended sampling, with pictures or for text alone, and the person's settings over it.
+
+        At temperature 0 no penalty applies, since nobody asked for one.
+        """
+        recommended = Sampling()
+        if self.known:
+            recommended = self.known.sampling(pictures=pictures)
+        wishes = {
+            name: value
+            for name in ("temperature", "top_p", "top_k", "seed", "max_tokens")
+            if (value := getattr(settings, name)) is not None
+        }
+        chosen = replace(recommended, **wishes)
+        if chosen.temperature == 0:
+            chosen = replace(chosen, presence_penalty=0.0, frequency_penalty=0.0, repetition_penalty=1.0)
+        return chosen
+
+
+def choose(settings: Settings) -> Installed:
+    """The model of the settings; without one the largest installed model, else `pocket`.
+
+    Raises `ModelNotFound` for a name or path that is not here, `InvalidModelFile` for a file that is no such model.
+    """
+    if settings.model is not None:
+        return named(settings.model, mmproj=settings.mmproj)
+    installed = [entry for entry in library.scan() if isinstance(entry, LocalModel) and entry.projector]
+    best = max(installed, key=lambda entry: entry.n_bytes, default=None)
+    if best is None:
+        raise ModelNotFound("Not even the embedded model is here: the installation is damaged.", "Install it again.")
+    why = "the embedded model: it knows drawn shapes only" if best.name == "pocket" else "the largest model installed"
+    return Installed(best, _known(best), why)
+
+
+def named(name: str, *, mmproj: Path | None = None) -> Installed:
+    """The model of that name, or in the GGUF file of that path. Raises like `choose`."""
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf" or path.is_file():
+        local = library.open_file(path, mmproj=mmproj)
+    elif found := library.find(name):
+        local = replace(library.open_file(found.model, mmproj=mmproj), name=found.name) if mmproj else found
+    else:
+        model, _ = catalogue.find(name)
+        raise ModelNotFound(
+            f"{model.name} is in the catalogue, but not on this machine.",
+            f"Download its text model and mmproj file from {model.huggingface} and give the first: --model FILE.gguf",
+        )
+    return Installed(local, _known(local), "as asked")
+
+
+def _known(local: LocalModel) -> Model | None:
+    """What the catalogue knows of a model: by its name, by its publisher's file name, else by its sizes."""
+    models = catalogue.load_catalogue()
+    thinking = "thinking" in f"{local.text.name} {local.model.name}".casefold()
+    for model in models.values():
+        if local.name == model.name or local.model.name in {variant.file.name for variant in model.variants}:
+            return model
+    for model in models.values():
+        if model.shape and model.thinking == thinking and _same_sizes(model.shape, local):
+            return model
+    return None
+
+
+def _same_sizes(shape: Shape, local: LocalModel) -> bool:
+    text = local.text
+    known = (shape.text.n_embd, shape.text.n_layer, shape.text.n_ff, shape.text.n_vocab)
+    return text.architecture == "qwen3vl" and known == (text.hidden, text.n_layers, text.feed_forward, text.n_vocab)

@@ -1,0 +1,1 @@
+"""The models on this disk. Loads none of them."""

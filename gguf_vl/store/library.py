@@ -1,0 +1,129 @@
+"""Which models are here: the embedded one, those in our folder, and any GGUF file a person points at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+from gguf_vl import paths
+from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound
+from gguf_vl.gguf import Header, ProjectorShape, TextShape, mismatch, projector_shape, read_header, text_shape
+
+PROJECTOR_ARCHITECTURE = "clip"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A text model on disk, with its projector where there is one. `n_bytes` is both files'."""
+
+    name: str
+    model: Path
+    mmproj: Path | None
+    text: TextShape
+    projector: ProjectorShape | None
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A folder of models that cannot be used, and why."""
+
+    name: str
+    folder: Path
+    trouble: str
+
+
+def scan() -> list[LocalModel | Broken]:
+    """The embedded model, then every folder of `models/` by name. A broken one never hides the others."""
+    folders = [path for path in _listing(paths.models_dir()) if path.is_dir()]
+    return [_entry("pocket", paths.pocket_dir()), *(_entry(folder.name, folder) for folder in folders)]
+
+
+def find(name: str) -> LocalModel | None:
+    """The model in the folder of that name, case ignored. Raises `InvalidModelFile` when it is there and broken."""
+    folders = {path.name.casefold(): path for path in _listing(paths.models_dir()) if path.is_dir()}
+    folder = paths.pocket_dir() if name.casefold() == "pocket" else folders.get(name.casefold())
+    return open_folder(name.casefold(), folder) if folder else None
+
+
+def open_folder(name: str, folder: Path) -> LocalModel:
+    """The one text model of a folder, with its projector. Raises `InvalidModelFile` when there is not just one."""
+    texts = [path for path in _listing(folder) if path.suffix == ".gguf" and not _is_projector(path)]
+    if len(texts) != 1:
+        raise InvalidModelFile(
+            f"{folder} holds {len(texts)} text models where one is expected.", "Give the file itself with --model."
+        )
+    return open_file(texts[0], name=name)
+
+
+def open_file(model: Path, *, mmproj: Path | None = None, name: str | None = None) -> LocalModel:
+    """A GGUF text model with the given projector, or the one beside it that belongs to it.
+
+    Raises `ModelNotFound` when a file is not there, `InvalidModelFile` when one is not what it should be.
+    """
+    for path in filter(None, (model, mmproj)):
+        if not path.is_file():
+            raise ModelNotFound(f"There is no file {path}.", "Check the path, or see `gguf-vl list`.")
+    header = read_header(model)
+    if _is_projector_header(header):
+        raise InvalidModelFile(
+            f"{model.name} is a projector, not a text model.", "Give the text model, and this file with --mmproj."
+        )
+    text = text_shape(header)
+    projector = mmproj or _projector_beside(model, text)
+    shape = projector_shape(read_header(projector)) if projector else None
+    if shape and (reason := mismatch(text, shape)):
+        raise InvalidModelFile(
+            f"{projector and projector.name} does not belong to {model.name}: {reason}.",
+            "Use the projector that was published with this model.",
+        )
+    n_bytes = model.stat().st_size + (projector.stat().st_size if projector else 0)
+    return LocalModel(name or model.stem, model, projector, text, shape, n_bytes)
+
+
+def _entry(name: str, folder: Path) -> LocalModel | Broken:
+    try:
+        return open_folder(name, folder)
+    except GgufVlError as error:
+        return Broken(name, folder, error.what)
+    except OSError as error:
+        return Broken(name, folder, f"it cannot be read: {error.strerror}")
+
+
+def _projector_beside(model: Path, text: TextShape) -> Path | None:
+    """Of the projectors in the model's folder that fit it, the one whose name is most like the model's."""
+    fitting = []
+    for path in _listing(model.parent):
+        if path.suffix != ".gguf" or path == model or "mmproj" not in path.name.casefold():
+            continue
+        try:
+            shape = projector_shape(read_header(path))
+        except InvalidModelFile:
+            continue
+        if mismatch(text, shape) is None:
+            fitting.append(path)
+
+    def likeness(path: Path) -> tuple[int, str]:
+        bare = path.stem.casefold().replace("mmproj-", "").replace("-mmproj", "")
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(bare, model.stem.casefold(), strict=False))
+        return len(list(same)), path.name
+
+    return max(fitting, key=likeness, default=None)
+
+
+def _is_projector(path: Path) -> bool:
+    if "mmproj" in path.name.casefold():
+        return True
+    try:
+        return _is_projector_header(read_header(path))
+    except InvalidModelFile:
+        return False
+
+
+def _is_projector_header(header: Header) -> bool:
+    return header.metadata.get("general.architecture") == PROJECTOR_ARCHITECTURE
+
+
+def _listing(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
