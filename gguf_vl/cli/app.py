@@ -8,11 +8,10 @@ import sys
 import traceback
 from typing import Annotated
 
-import click
 import typer
 
 from gguf_vl import __version__
-from gguf_vl.cli import ask, config, doctor, models
+from gguf_vl.cli import ask, config, doctor, models, options
 from gguf_vl.errors import GgufVlError, UsageError
 
 INTERRUPTED = 130
@@ -23,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
-    no_args_is_help=True,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("ask")(ask.ask)
@@ -40,11 +39,12 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
     ] = False,
 ) -> None:
-    pass
+    options.help_without_verb(context)
 
 
 def main() -> None:
@@ -56,11 +56,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again at exit
         code = 0
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("Interrupted.", file=sys.stderr)
         code = INTERRUPTED
-    except click.ClickException as error:
-        help_for = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "gguf-vl"
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        help_for = context.command_path if context else "gguf-vl"
         code = _explain(UsageError(error.format_message(), f"See `{help_for} --help`."), debug)
     except GgufVlError as error:
         code = _explain(error, debug)

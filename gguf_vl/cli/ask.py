@@ -65,7 +65,8 @@ def ask(
     )
     from gguf_vl.cli.status import Status
     from gguf_vl.engine.blocking import BlockingEngine
-    from gguf_vl.media.pictures import limits_for, load_picture
+    from gguf_vl.media.pictures import load_picture
+    from gguf_vl.media.resize import limits_for
     from gguf_vl.runtime.engines import make_engine
     from gguf_vl.runtime.models import choose
     from gguf_vl.types import Message, Request
@@ -77,7 +78,7 @@ def ask(
         print(f"Using {installed.name} ({installed.why}).", file=sys.stderr)
     limits = limits_for(settings.detail, installed.limits)
     loaded = tuple(load_picture(sys.stdin.buffer if name == STDIN else name, limits) for name in pictures)
-    asked = (*loaded, question) if loaded else (question,)
+    asked: tuple[str | Picture, ...] = (*loaded, question)
     system_turn = (Message("system", (settings.system,)),) if settings.system else ()
     request = Request((*system_turn, Message("user", asked)), installed.sampling(settings, pictures=bool(loaded)))
     with Status() as status:
@@ -154,7 +155,7 @@ def _print_json(
             answer += event.text
         elif isinstance(event, Finished):
             end = event
-    report = {
+    report: dict[str, Any] = {
         "model": installed.name,
         "answer": answer,
         "finish_reason": end.finish_reason,

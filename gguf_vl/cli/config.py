@@ -6,10 +6,47 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Show and change the settings.", no_args_is_help=True)
+from gguf_vl.cli import options
+
+app = typer.Typer(help="Show and change the settings.")
+app.callback(invoke_without_command=True)(options.help_without_verb)
 
 
 @app.command("get")
-def get(key: Annotated[str | None, typer.Argument(help="One setting; all without it.")] = None) -> None:
-    """Print settings with where each value comes from: default, file or environment."""
-    raise NotImplementedError
+def get(
+    key: Annotated[str | None, typer.Argument(help="One setting, its value alone. All of them without it.")] = None,
+    debug: options.Debug = False,
+) -> None:
+    """Print a setting, or all of them with where each comes from: default, file or environment."""
+    options.logging_to_stderr(debug)
+    from gguf_vl import config
+
+    found = config.with_origins({})
+    if key is not None:
+        config.check_key(key)
+        value, _ = found[key]
+        print("" if value is None else value)
+        return
+    for name, (value, origin) in found.items():
+        print(f"{name:<12} {'-' if value is None else value!s:<24} {origin}")
+
+
+@app.command("set")
+def set_(
+    key: Annotated[str, typer.Argument(help="The setting.")],
+    value: Annotated[str, typer.Argument(help="Its value; the empty text takes the setting back.")],
+    debug: options.Debug = False,
+) -> None:
+    """Write a setting to config.toml."""
+    options.logging_to_stderr(debug)
+    from gguf_vl.config import set_setting
+
+    set_setting(key, value)
+
+
+@app.command("path")
+def path() -> None:
+    """Print where config.toml is."""
+    from gguf_vl import paths
+
+    print(paths.config_file())

@@ -150,7 +150,7 @@ def _answer(machine: Machine) -> Finding:
 
     from PIL import Image, ImageDraw
 
-    from gguf_vl.config import load_settings
+    from gguf_vl.config import Settings
     from gguf_vl.engine.blocking import BlockingEngine
     from gguf_vl.errors import GgufVlError
     from gguf_vl.media.pictures import load_picture
@@ -162,7 +162,7 @@ def _answer(machine: Machine) -> Finding:
     ImageDraw.Draw(drawn).ellipse((60, 70, 180, 190), fill=(214, 32, 32))
     png = io.BytesIO()
     drawn.save(png, "PNG")
-    settings = load_settings({}, environment={}, file=None)
+    settings = Settings()
     try:
         pocket = named("pocket")
         picture = load_picture(png.getvalue(), pocket.limits)
@@ -179,7 +179,7 @@ def _answer(machine: Machine) -> Finding:
         return Finding(
             "answer",
             "wrong",
-            f"Shown a red circle and asked for its colour, pocket said {said!r}.",
+            f"Shown a red circle and asked for its colour, pocket said {said[:60]!r}.",
             "Rebuild llama-cpp-python: scripts/setup --rebuild",
         )
     ttft = next(event.timings.ttft_s for event in events if isinstance(event, Finished))

@@ -29,6 +29,12 @@ System = Annotated[str | None, typer.Option("--system", help="System prompt.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the log, llama.cpp's too, and tracebacks.")]
 
 
+def help_without_verb(context: typer.Context) -> None:
+    """A group of verbs called without one shows its help."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
 def settings(debug: bool, **flags: Any) -> Settings:
     """The settings with these flags over them. With `debug`, the log goes to standard error from now on."""
     logging_to_stderr(debug)

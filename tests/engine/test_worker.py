@@ -40,7 +40,7 @@ BABBLE = Sampling(temperature=1000.0, top_k=0, top_p=1.0, seed=3)
 
 def settings(**changes: object) -> EngineSettings:
     folder = paths.pocket_dir()
-    values = {"limits": LIMITS, "n_ctx": 2048, "n_threads": 2} | changes
+    values = {"limits": LIMITS, "n_ctx": 2048, "n_threads": 1} | changes
     return EngineSettings(folder / "pocket-F16.gguf", folder / "mmproj-pocket-F16.gguf", **values)  # type: ignore[arg-type]
 
 
@@ -162,10 +162,12 @@ async def test_a_worker_killed_mid_answer_is_a_clear_error_and_the_next_request_
 ) -> None:
     async with Engine(settings()) as engine:
         killed = pid(engine)
+        babble = engine.generate(ask("babble", sampling=BABBLE))
+        while not isinstance(await anext(babble), Text):
+            pass
+        os.kill(killed, ending)
         with pytest.raises(WorkerDied, match=ending.name):
-            async for event in engine.generate(ask("babble", sampling=BABBLE)):
-                if isinstance(event, Text):
-                    os.kill(killed, ending)
+            [event async for event in babble]
         assert await answer(engine, ask(the_picture("blue square"), "What colour is the square?")) == "blue"
         assert pid(engine) != killed
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import gguf
 import pytest
-from gguf_files import MERGES, SIZES, VOCABULARY, Kind, Quant, qwen3vl_entries, qwen3vl_tensors, write
+from tests.gguf.gguf_files import MERGES, SIZES, VOCABULARY, Kind, Quant, qwen3vl_entries, qwen3vl_tensors, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -7,9 +7,9 @@ import struct
 import tracemalloc
 from pathlib import Path
 
-import gguf_files as make
+from tests.gguf import gguf_files as make
 import pytest
-from gguf_files import Quant, raw, text
+from tests.gguf.gguf_files import Quant, raw, text
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

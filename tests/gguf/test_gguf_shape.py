@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import gguf_files as make
+from tests.gguf import gguf_files as make
 import pytest
-from gguf_files import SIZES, Kind, Quant
+from tests.gguf.gguf_files import SIZES, Kind, Quant
 
 from gguf_vl.errors import InvalidModelFile
 from gguf_vl.gguf import ProjectorShape, TextShape, mismatch, projector_shape, read_header, text_shape

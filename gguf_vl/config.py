@@ -1,0 +1,280 @@
+"""The person's settings: defaults < `config.toml` < environment < flags.
+
+Knows what a value may be and where it came from; does not know what it does. Only the standard library and `paths`
+are imported before something is written.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
+
+from gguf_vl import paths
+from gguf_vl.errors import UsageError
+from gguf_vl.types import Detail, KvType
+
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """A number from `low` to `high`, both included."""
+
+    type: type[int] | type[float]
+    low: float
+    high: float
+
+    @property
+    def expected(self) -> str:
+        return f"a {'whole ' if self.type is int else ''}number from {self.low} to {self.high}"
+
+    def read(self, text: str) -> object:
+        try:
+            return self.type(text)
+        except ValueError:
+            return text
+
+    def accepts(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, (int, self.type)):
+            return False
+        return self.low <= value <= self.high
+
+    def settle(self, value: Any) -> object:
+        return self.type(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    @property
+    def expected(self) -> str:
+        return ", ".join(self.words[:-1]) + f" or {self.words[-1]}"
+
+    def read(self, text: str) -> object:
+        return text
+
+    def accepts(self, value: object) -> bool:
+        return value in self.words
+
+    def settle(self, value: Any) -> object:
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """Text. With `is_place` it is, or may be, the path of a file, and `~` at its start is the home directory."""
+
+    type: type[str] | type[Path] = str
+    is_place: bool = False
+
+    @property
+    def expected(self) -> str:
+        return "text" if self.type is str else "the path of a file"
+
+    def read(self, text: str) -> object:
+        return text
+
+    def accepts(self, value: object) -> bool:
+        return isinstance(value, str | self.type) and not (self.is_place and value == "")
+
+    def settle(self, value: Any) -> object:
+        return self.type(os.path.expanduser(value) if self.is_place else value)
+
+
+_Rule = _Number | _Choice | _Text
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the person wishes. None: nothing is wished, so the model or the machine decides."""
+
+    model: Annotated[str | None, _Text(is_place=True)] = None
+    """A catalogue name, or the path of a GGUF file."""
+
+    mmproj: Annotated[Path | None, _Text(Path, is_place=True)] = None
+    """The projector file, where it is not the one beside the model."""
+
+    ctx: Annotated[int | None, _Number(int, 256, 1_048_576)] = None
+    """Context size in tokens."""
+
+    gpu_layers: Annotated[int | None, _Number(int, -1, 10_000)] = None
+    """Layers on the GPU; -1 is all of them."""
+
+    kv_type: Annotated[KvType, _Choice(get_args(KvType))] = "f16"
+    """Type of the numbers in the KV cache."""
+
+    threads: Annotated[int | None, _Number(int, 1, 1024)] = None
+    """CPU threads."""
+
+    detail: Annotated[Detail, _Choice(get_args(Detail))] = "auto"
+    """Image tokens per picture: fewer (low), what the picture's size asks for (auto), or more (high)."""
+
+    max_tokens: Annotated[int | None, _Number(int, 1, 1_048_576)] = None
+    """Most tokens of one answer."""
+
+    temperature: Annotated[float | None, _Number(float, 0, 2)] = None
+    """How freely the next token is drawn; 0 always takes the likeliest."""
+
+    top_p: Annotated[float | None, _Number(float, 0, 1)] = None
+    """Draw from the likeliest tokens that have this share of the probability together; 1 is all."""
+
+    top_k: Annotated[int | None, _Number(int, 0, 1_000_000)] = None
+    """Draw from this many of the likeliest tokens; 0 is all."""
+
+    seed: Annotated[int | None, _Number(int, 0, 2**32 - 2)] = None
+    """Makes drawn answers repeatable. 2^32 - 1 is left out: llama.cpp takes it for "draw one"."""
+
+    system: Annotated[str | None, _Text()] = None
+    """System prompt."""
+
+
+class Origin(NamedTuple):
+    """One setting's value and where it comes from: `default`, the path of the file, a variable's name or a flag."""
+
+    value: Any
+    origin: str
+
+
+_RULES: Mapping[str, _Rule] = {
+    name: hint.__metadata__[0] for name, hint in get_type_hints(Settings, include_extras=True).items()
+}
+NAMES = tuple(_RULES)
+"""The settings by name, as they stand in `config.toml`."""
+
+_DEFAULTS = Settings()
+_ConfigFile = Path | Literal["default"] | None
+
+
+def load_settings(
+    flags: Mapping[str, object],
+    *,
+    environment: Mapping[str, str] | None = None,
+    file: _ConfigFile = "default",
+) -> Settings:
+    """The settings in force. A flag that is None was not given.
+
+    `environment` is this process's where None; `file` is `paths.config_file()` by default, and no file where None.
+    Raises `UsageError` for an unreadable file, an unknown key and a value that cannot be.
+    """
+    found = with_origins(flags, environment=environment, file=file)
+    return Settings(**{name: each.value for name, each in found.items()})
+
+
+def with_origins(
+    flags: Mapping[str, object] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    file: _ConfigFile = "default",
+) -> dict[str, Origin]:
+    """Every setting with its origin. Arguments and errors are those of `load_settings`."""
+    flags = flags or {}
+    if strangers := set(flags) - set(NAMES):
+        raise TypeError(f"not settings: {', '.join(sorted(strangers))}")
+    if environment is None:
+        environment = os.environ
+    if file == "default":
+        file = paths.config_file()
+    found = {name: Origin(getattr(_DEFAULTS, name), "default") for name in NAMES}
+    for name, value in (_parse(_read_text(file), file) if file else {}).items():
+        if name not in _RULES:
+            raise _unknown(name, f"{file} has a setting {name!r}, which does not exist.")
+        found[name] = _checked(name, value, origin=str(file), place=f"{name} in {file}")
+    for name in NAMES:
+        variable = f"GGUF_VL_{name.upper()}"
+        if text := environment.get(variable):
+            found[name] = _checked(name, _RULES[name].read(text), origin=variable, place=variable)
+    for name, value in flags.items():
+        if value is not None:
+            flag = f"--{name.replace('_', '-')}"
+            found[name] = _checked(name, value, origin=flag, place=flag)
+    return found
+
+
+def check_key(name: str) -> None:
+    """Raise `UsageError`, with the nearest name, when there is no such setting."""
+    if name not in _RULES:
+        raise _unknown(name, f"There is no setting {name!r}.")
+
+
+def set_setting(name: str, text: str) -> Path:
+    """Write one setting to `config.toml`, with everything else in it kept as it is; empty text takes the setting out.
+
+    Returns the file. Raises `UsageError` for an unknown name, a value that cannot be, and a file that is not TOML.
+    """
+    import tomlkit
+
+    check_key(name)
+    file = paths.config_file()
+    before = _read_text(file)
+    _parse(before, file)  # says what is wrong with a broken one
+    document = tomlkit.parse(before)
+    if text:
+        value = _RULES[name].read(text)
+        _checked(name, value, origin=str(file), place=name)
+        document[name] = value
+    else:
+        document.pop(name, None)
+    _replace(file, tomlkit.dumps(document))
+    return file
+
+
+def _unknown(name: str, what: str) -> UsageError:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name.casefold().replace("-", "_"), NAMES, n=1)
+    return UsageError(what, f"Did you mean {near[0]}?" if near else f"The settings are {', '.join(NAMES)}.")
+
+
+def _checked(name: str, value: object, *, origin: str, place: str) -> Origin:
+    rule = _RULES[name]
+    if not rule.accepts(value):
+        shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:79] + "…"
+        raise UsageError(f"{place} is {shown}, which is not {rule.expected}.", f"Give {name} {rule.expected}.")
+    return Origin(rule.settle(value), origin)
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise UsageError(
+            f"The settings {file} cannot be read: {error.strerror}.", "Make it a readable file."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"The settings {file} are not UTF-8: {error.reason}.", "Save the file as UTF-8.") from error
+
+
+def _parse(text: str, file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"The settings {file} are not TOML: {error}.", "Mend the file, or move it away.") from error
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write the file so that it is at every moment the whole old one or the whole new one."""
+    target = Path(os.path.realpath(file))  # a link to a file kept elsewhere stays a link
+    new = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(new, "w", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if target.exists():
+            new.chmod(target.stat().st_mode & 0o7777)
+        os.replace(new, target)
+    except OSError as error:
+        with suppress(OSError):
+            new.unlink()
+        raise UsageError(
+            f"The settings {file} cannot be written: {error.strerror}.", "Set GGUF_VL_HOME to a folder that can be."
+        ) from error
