@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gguf_vl import paths
 from gguf_vl.config import NAMES, Settings, check_key, load_settings, set_setting, with_origins
 from gguf_vl.errors import UsageError
 
@@ -54,9 +55,7 @@ def test_every_setting_is_read_from_file_and_environment_alike(config_file: Path
         "system": "Be brief.",
     }
     assert set(written) == set(NAMES)
-    config_file.write_text(
-        "\n".join(f"{name} = {value!r}" for name, value in written.items()).replace("None", '""'), encoding="utf-8"
-    )
+    config_file.write_text("\n".join(f"{name} = {value!r}" for name, value in written.items()))
     from_file = load_settings({}, environment={})
     variables = {f"GGUF_VL_{name.upper()}": str(value) for name, value in written.items()}
     assert load_settings({}, environment=variables, file=None) == from_file
@@ -219,19 +218,24 @@ def test_any_text_comes_back_from_the_file_as_it_was_set(text: str) -> None:
     assert load_settings({}, environment={}, file=file).system == text
 
 
-@given(
-    before=st.text(alphabet=st.sampled_from(list("# =\"'\n\r\t[]abx1.,{}")), max_size=30),
-    name=st.sampled_from(["ctx", "seed"]),
+LINES = st.sampled_from(
+    ["", "# mine", "a = 1  # one", "b.c = 'x'", "[t]", "[t.u]", "[[v]]", "ctx = 512", "'d' = \"\"", "e = {f = 1}"]
 )
-def test_set_changes_one_key_of_any_toml_there_is(before: str, name: str, home: Path) -> None:
+
+
+@given(lines=st.lists(LINES), newline=st.sampled_from(["\n", "\r\n"]), end=st.booleans(), bom=st.booleans())
+def test_set_changes_one_key_of_any_toml_there_is(lines: list[str], newline: str, end: bool, bom: bool) -> None:
+    before = newline.join(lines) + newline * end
     try:
         old = tomllib.loads(before)
     except tomllib.TOMLDecodeError:
         return
-    file = home / "config.toml"
-    file.write_bytes(before.encode())
-    set_setting(name, "4096")
-    assert tomllib.loads(file.read_bytes().decode()) == old | {name: 4096}
+    file = paths.config_file()
+    file.write_bytes(before.encode("utf-8-sig" if bom else "utf-8"))
+    set_setting("ctx", "4096")
+    after = file.read_bytes().decode()
+    assert tomllib.loads(after) == old | {"ctx": 4096}
+    assert after.count("# mine") == before.count("# mine")
 
 
 def test_reading_the_settings_imports_nothing_heavy() -> None:

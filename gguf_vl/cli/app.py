@@ -53,7 +53,9 @@ def main() -> None:
     try:
         code = app(standalone_mode=False) or 0
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as ending:
+        if not _reader_gone(ending):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again at exit
         code = 0
     except (KeyboardInterrupt, typer.Abort):
@@ -65,10 +67,15 @@ def main() -> None:
         code = _explain(UsageError(error.format_message(), f"See `{help_for} --help`."), debug)
     except GgufVlError as error:
         code = _explain(error, debug)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  the outermost edge
         fix = "Please report this with the traceback above." if debug else "Run it again with --debug, and report it."
         code = _explain(GgufVlError(f"Unexpected: {type(error).__name__}: {error}", fix), debug)
     sys.exit(code)
+
+
+def _reader_gone(ending: BaseException) -> bool:
+    """Whether whoever read our output closed it; typer turns that into an exit of its own."""
+    return isinstance(ending, BrokenPipeError) or isinstance(ending.__context__, BrokenPipeError)
 
 
 def _explain(error: GgufVlError, debug: bool) -> int:

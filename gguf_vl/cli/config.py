@@ -17,7 +17,7 @@ def get(
     key: Annotated[str | None, typer.Argument(help="One setting, its value alone. All of them without it.")] = None,
     debug: options.Debug = False,
 ) -> None:
-    """Print a setting, or all of them with where each comes from: default, file or environment."""
+    """Print a setting, or all of them with where each comes from."""
     options.logging_to_stderr(debug)
     from gguf_vl import config
 

@@ -32,7 +32,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     debug: options.Debug = False,
 ) -> None:
-    """Look at the machine, the installation and the models, and say what is wrong and how to mend it."""
+    """Say what is wrong here, and how to mend it."""
     options.logging_to_stderr(debug)
     from gguf_vl.cli.status import Status
 

@@ -14,7 +14,7 @@ GB = 1e9
 def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False, debug: options.Debug = False
 ) -> None:
-    """List the models on this machine, and which one is used when none is named."""
+    """List the models on this machine."""
     settings = options.settings(debug)
     from gguf_vl.errors import GgufVlError
     from gguf_vl.runtime.models import choose

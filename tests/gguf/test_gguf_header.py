@@ -11,7 +11,6 @@ from typing import Any
 
 import gguf
 import pytest
-from tests.gguf.gguf_files import MERGES, SIZES, VOCABULARY, Kind, Quant, qwen3vl_entries, qwen3vl_tensors, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from gguf_vl.errors import InvalidModelFile
 from gguf_vl.gguf import Array, read_header
 from gguf_vl.gguf.quantisation import FILE_TYPES, TENSOR_TYPES
 from gguf_vl.gguf.wire import WINDOW
+from tests.gguf.gguf_files import MERGES, SIZES, VOCABULARY, Kind, Quant, qwen3vl_entries, qwen3vl_tensors, write
 
 INTEGERS = {
     Kind.UINT8: (0, 2**8 - 1), Kind.INT8: (-(2**7), 2**7 - 1), Kind.UINT16: (0, 2**16 - 1),

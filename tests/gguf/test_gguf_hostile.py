@@ -7,14 +7,14 @@ import struct
 import tracemalloc
 from pathlib import Path
 
-from tests.gguf import gguf_files as make
 import pytest
-from tests.gguf.gguf_files import Quant, raw, text
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gguf_vl.errors import InvalidModelFile
 from gguf_vl.gguf import Array, projector_shape, read_header, text_shape
+from tests.gguf import gguf_files as make
+from tests.gguf.gguf_files import Quant, raw, text
 
 TINY = make.Size(64, 2, 2, 128, True, 32, 2, 64, (0, 1))
 HUGE = 2**60

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.gguf import gguf_files as make
 import pytest
-from tests.gguf.gguf_files import SIZES, Kind, Quant
 
 from gguf_vl.errors import InvalidModelFile
 from gguf_vl.gguf import ProjectorShape, TextShape, mismatch, projector_shape, read_header, text_shape
+from tests.gguf import gguf_files as make
+from tests.gguf.gguf_files import SIZES, Kind, Quant
 
 N_VOCAB = 300
 PUBLISHED_TEXT = {"2B": 1107409952, "4B": 2497281664, "8B": 5027784800}
