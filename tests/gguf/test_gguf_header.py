@@ -134,7 +134,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[tuple[i
         return CountingFile(path) if is_model else system_open(path, *args, **options)
 
     monkeypatch.setattr("builtins.open", counting_open)
-    yield lambda: CountingFile.reads
+    return lambda: CountingFile.reads
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,8 @@ def test_the_vocabulary_stays_in_the_file_until_it_is_asked_for(
 ) -> None:
     metadata = read_header(real_8b).metadata
     tokens, merges = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.merges"]
-    assert isinstance(tokens, Array) and isinstance(merges, Array)
+    assert isinstance(tokens, Array)
+    assert isinstance(merges, Array)
     assert (tokens.count, merges.count) == (VOCABULARY, MERGES)
     n_reads = len(reads())
 

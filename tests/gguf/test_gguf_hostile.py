@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import tracemalloc
@@ -69,7 +70,8 @@ def refusal(path: Path) -> InvalidModelFile:
     assert peak < 2 << 20
     error = caught.value
     for line in (error.what, error.fix):
-        assert line.isprintable() and 10 < len(line) < 700
+        assert line.isprintable()
+        assert 10 < len(line) < 700
     return error
 
 
@@ -233,10 +235,8 @@ def read_it_all(path: Path) -> None:
         except InvalidModelFile:
             pass
     for shape in (text_shape, projector_shape):
-        try:
+        with contextlib.suppress(InvalidModelFile):
             assert shape(header).n_bytes <= header.file_size
-        except InvalidModelFile:
-            pass
 
 
 @settings(deadline=None)
