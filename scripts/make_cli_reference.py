@@ -1,6 +1,6 @@
 """Writes docs/cli.md, the reference of the command line, from the command line itself.
 
-    .venv/bin/python scripts/make_cli_reference.py
+.venv/bin/python scripts/make_cli_reference.py
 """
 
 from __future__ import annotations

@@ -11,18 +11,16 @@ from gguf_vl.types import Picture, PictureLimits
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "pocket"))
 
-from draw import Scene, draw_scene
+from draw import HELD_OUT_SEEDS, Scene, draw_scene
 
 POCKET_LIMITS = PictureLimits(16, 1024)
-HELD_OUT = 500_000_000
-"""Seeds from here on, below 2**30, are never drawn in training."""
 
 
 def scene(*things: str, size: int | tuple[int, int] = 256, seed: int = 0) -> Scene:
     """A scene of these things ("red circle", …) without a word, `size` pixels wide and high."""
     wide = size if isinstance(size, tuple) else (size, size)
     shapes = [(kind, colour) for colour, kind in (thing.split() for thing in things)]
-    return draw_scene(HELD_OUT + seed, size=wide, shapes=shapes, with_word=False, fonts=())
+    return draw_scene(HELD_OUT_SEEDS[500_000_000 + seed], size=wide, shapes=shapes, with_word=False, fonts=())
 
 
 def png(drawn: Scene) -> bytes:

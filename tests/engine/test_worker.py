@@ -192,16 +192,13 @@ async def test_closing_leaves_no_process() -> None:
 
 
 @pytest.mark.parametrize("moment", ["loading", "idle", "encoding"])
-def test_killing_the_parent_leaves_no_orphan(moment: str, tmp_path: Path) -> None:
-    parent = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("doomed_parent.py")), moment],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert parent.stdout
-    worker = psutil.Process(json.loads(parent.stdout.readline()))
-    parent.kill()
-    parent.wait()
+def test_killing_the_parent_leaves_no_orphan(moment: str) -> None:
+    words = [sys.executable, "-m", "tests.engine.doomed_parent", moment]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=root) as parent:
+        assert parent.stdout
+        worker = psutil.Process(json.loads(parent.stdout.readline()))
+        parent.kill()
     gone, _ = psutil.wait_procs([worker], timeout=10)
     assert gone == [worker]
 

@@ -1,0 +1,114 @@
+"""The forward pass for training: the same modules as transformers', in batches of pictures of one size.
+
+transformers runs a vision tower picture by picture and derives positions in Python; here a batch is [pictures,
+patches, width] throughout. `compare.py` holds this against transformers' own forward pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import Qwen3VLForConditionalGeneration
+from transformers.models.qwen3_vl.modeling_qwen3_vl import rotate_half
+from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_position_ids
+
+from model import normalise
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the vision tower makes of a batch of pictures."""
+
+    tokens: Tensor
+    """[pictures, tokens, text width]"""
+    deepstack: list[Tensor]
+    """As `tokens`, one per DeepStack layer."""
+
+
+@lru_cache(maxsize=512)
+def _geometry(rows: int, columns: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Patch positions [patches, 2], and the taps [patches, 4] and weights into the grid of learned positions."""
+    grid = torch.tensor([[1, rows, columns]])
+    taps, weights = get_vision_interpolation_indices_and_weights(
+        grid, num_grid_per_side=side, mode="bilinear", align_corners=True, spatial_merge_size=2, kwargs={}
+    )
+    return get_vision_position_ids(grid, 2, kwargs={}), taps, weights
+
+
+def see(model: Qwen3VLForConditionalGeneration, patches: Tensor, rows: int, columns: int) -> Seen:
+    """Encodes pictures of one size: uint8 `patches` [pictures, rows * columns, 768]."""
+    visual = model.model.visual
+    positions, taps, weights = (t.to(patches.device) for t in _geometry(rows, columns, visual.num_grid_per_side))
+    # Both temporal slices see the same still picture, so their kernels add up; a convolution without overlap is a
+    # product.
+    kernel = visual.patch_embed.proj.weight.sum(2).flatten(1)
+    x = F.linear(normalise(patches), kernel, visual.patch_embed.proj.bias)
+    x = x + (visual.pos_embed(taps) * weights[:, :, None]).sum(1)
+    cos, sin = visual.rotary_pos_emb(x, positions)
+    deepstack = []
+    for number, block in enumerate(visual.blocks):
+        x = x + _attend(block.attn, block.norm1(x), cos, sin)
+        x = x + block.mlp(block.norm2(x))
+        if number in visual.deepstack_visual_indexes:
+            merger = visual.deepstack_merger_list[len(deepstack)]
+            deepstack.append(merger(x).view(x.shape[0], -1, merger.linear_fc2.out_features))
+    tokens = visual.merger(x).view(x.shape[0], -1, visual.merger.linear_fc2.out_features)
+    return Seen(tokens, deepstack)
+
+
+def _attend(attention: torch.nn.Module, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Every patch of a picture attends to every other; `x` [pictures, patches, width]."""
+    n, length, width = x.shape
+    q, k, v = attention.qkv(x).view(n, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    cos, sin = cos.to(q.dtype), sin.to(q.dtype)
+    q, k = q * cos + rotate_half(q) * sin, k * cos + rotate_half(k) * sin
+    out = F.scaled_dot_product_attention(q, k, v)
+    return attention.proj(out.transpose(1, 2).reshape(n, length, width))
+
+
+def read(
+    model: Qwen3VLForConditionalGeneration,
+    ids: Tensor,
+    positions: Tensor,
+    allowed: Tensor,
+    seen: Seen | None,
+) -> Tensor:
+    """Runs the text tower: `ids` [batch, length], `positions` [3, batch, length], `allowed` [batch, 1, length, length].
+
+    The image tokens in `ids` are filled from `seen` in order. Returns the last hidden states [batch, length, width].
+    """
+    text = model.model.language_model
+    x = text.embed_tokens(ids)
+    where = None
+    if seen is not None:
+        where = (ids == model.config.image_token_id)[..., None]
+        x = _put(x, where, seen.tokens)
+    cos, sin = text.rotary_emb(x.float(), positions)
+    half = torch.is_autocast_enabled(x.device.type)
+    cos, sin = (t[:, None].to(torch.bfloat16 if half else t.dtype) for t in (cos, sin))
+    bias = torch.zeros_like(allowed, dtype=cos.dtype).masked_fill_(~allowed, float("-inf"))
+    for number, layer in enumerate(text.layers):
+        x = x + _read_attention(layer.self_attn, layer.input_layernorm(x), cos, sin, bias)
+        x = x + layer.mlp(layer.post_attention_layernorm(x))
+        if seen is not None and where is not None and number < len(seen.deepstack):
+            x = x + _put(torch.zeros_like(x), where, seen.deepstack[number])
+    return text.norm(x)
+
+
+def _put(x: Tensor, where: Tensor, tokens: Tensor) -> Tensor:
+    return x.masked_scatter(where, tokens.to(x.dtype))
+
+
+def _read_attention(attention: torch.nn.Module, x: Tensor, cos: Tensor, sin: Tensor, bias: Tensor) -> Tensor:
+    n, length, _ = x.shape
+    q = attention.q_norm(attention.q_proj(x).view(n, length, -1, attention.head_dim)).transpose(1, 2)
+    k = attention.k_norm(attention.k_proj(x).view(n, length, -1, attention.head_dim)).transpose(1, 2)
+    v = attention.v_proj(x).view(n, length, -1, attention.head_dim).transpose(1, 2)
+    q, k = q.to(v.dtype), k.to(v.dtype)
+    q, k = q * cos + rotate_half(q) * sin, k * cos + rotate_half(k) * sin
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=True)
+    return attention.o_proj(out.transpose(1, 2).reshape(n, length, -1))
