@@ -95,7 +95,7 @@ class Model:
     """A model with all its published files.
 
     `name` is the catalogue's (`2b`, `2b-thinking`). `sampling_with_pictures` and `sampling_text_alone` are what its
-    makers recommend. `trained_context` is tokens. `shape` is None where only the files' own headers say it.
+    makers recommend. `n_ctx_train` is tokens. `shape` is None where only the files' own headers say it.
     `huggingface` and `modelscope` are repositories, both None for the model inside this package; `revision` is the
     Hugging Face commit that has these files, None where it is not known.
     """
@@ -105,7 +105,7 @@ class Model:
     licence: str
     thinking: bool
     shape: Shape | None
-    trained_context: int
+    n_ctx_train: int
     picture_limits: PictureLimits
     sampling_with_pictures: Sampling
     sampling_text_alone: Sampling
@@ -199,7 +199,7 @@ def _model(name: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Mode
         licence=entry["licence"],
         thinking=entry["thinking"],
         shape=_shape(data["shapes"][entry["shape"]]) if "shape" in entry else None,
-        trained_context=entry["trained_context"],
+        n_ctx_train=entry["n_ctx_train"],
         picture_limits=PictureLimits(entry["image_tokens"]["min"], entry["image_tokens"]["max"]),
         sampling_with_pictures=Sampling(**sampling["with_pictures"]),
         sampling_text_alone=Sampling(**sampling["text_alone"]),

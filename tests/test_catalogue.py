@@ -135,7 +135,7 @@ def test_pocket_is_greedy_without_penalties_and_its_files_are_the_packages_own()
         sampling = model.sampling(pictures=pictures)
         assert sampling == replace(Sampling(), temperature=0, top_p=1, top_k=0, max_tokens=sampling.max_tokens)
     assert model.picture_limits == PictureLimits(16, 1024)
-    assert model.trained_context == 8192
+    assert model.n_ctx_train == 8192
 
 
 @pytest.mark.parametrize("name", ["8B:Q8_0", " 8b:q8_0 ", "8b:q8_0"])

@@ -64,12 +64,12 @@ class Fields:
             return ()
         return tuple(self._counted(key, number, 0, MAX_COUNT) for number in self._small(key, value))
 
-    def per_layer(self, key: str, n_layers: int, default: int | _Required = _REQUIRED) -> tuple[int, ...]:
+    def per_layer(self, key: str, n_layer: int, default: int | _Required = _REQUIRED) -> tuple[int, ...]:
         """One whole number from 0 for each layer: the file has either an array of them or one for all."""
         if not isinstance(value := self._header.metadata.get(key), Array):
-            return (self.count(key, default, least=0),) * n_layers
-        if value.count != n_layers:
-            self._wrong(key, value, f"one number for each of {n_layers} layers")
+            return (self.count(key, default, least=0),) * n_layer
+        if value.count != n_layer:
+            self._wrong(key, value, f"one number for each of {n_layer} layers")
         return self.counts(key)
 
     def number(self, key: str, default: float) -> float:

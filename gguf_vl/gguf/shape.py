@@ -31,22 +31,22 @@ _PROJECTOR_WANTED: Final = "Name the model's own mmproj file; it is published be
 class TextShape:
     """A language model. Sizes are counts unless they say bytes.
 
-    `n_kv_heads` and `layer_bytes` have one number per layer; `other_bytes` are the bytes of each tensor outside the
+    `n_head_kv` and `layer_bytes` have one number per layer; `other_bytes` are the bytes of each tensor outside the
     layers, by name. `rope_sections` is empty without M-RoPE. `bos` and `eos` are token ids, None where the file names
     none that the vocabulary holds. `quantisation` is the file's label, such as Q4_K_M.
     """
 
     architecture: str
     name: str | None
-    n_layers: int
-    hidden: int
-    n_heads: int
-    n_kv_heads: tuple[int, ...] = field(repr=False)
-    k_head_size: int
-    v_head_size: int
-    feed_forward: int
+    n_layer: int
+    n_embd: int
+    n_head: int
+    n_head_kv: tuple[int, ...] = field(repr=False)
+    head_dim_k: int
+    head_dim_v: int
+    n_ff: int
     n_vocab: int
-    trained_ctx: int
+    n_ctx_train: int
     rope_base: float
     rope_sections: tuple[int, ...]
     n_deepstack: int
@@ -76,10 +76,10 @@ class ProjectorShape:
 
     type: str
     name: str | None
-    hidden: int
-    depth: int
-    n_heads: int
-    feed_forward: int
+    n_embd: int
+    n_layer: int
+    n_head: int
+    n_ff: int
     patch: int
     spatial_merge: int
     image_size: int
@@ -114,30 +114,30 @@ def text_shape(header: Header) -> TextShape:
     if (parts := fields.count("split.count", 0, least=0)) > 1:  # a merged file says 0
         fix = "Merge the parts with llama.cpp's `llama-gguf-split --merge`, or take the model as one file."
         raise header.invalid(f"is one of {parts} parts of a split model", fix)
-    n_layers = fields.count(f"{arch}.block_count", most=MAX_LAYERS)
-    hidden = fields.count(f"{arch}.embedding_length")
-    n_heads = max(fields.per_layer(f"{arch}.attention.head_count", n_layers))
-    if not n_heads:
+    n_layer = fields.count(f"{arch}.block_count", most=MAX_LAYERS)
+    n_embd = fields.count(f"{arch}.embedding_length")
+    n_head = max(fields.per_layer(f"{arch}.attention.head_count", n_layer))
+    if not n_head:
         raise header.invalid("has no attention heads, which this program cannot run", _TEXT_WANTED)
-    head_size = max(hidden // n_heads, 1)
+    head_size = max(n_embd // n_head, 1)
     n_vocab = fields.array_length("tokenizer.ggml.tokens") or fields.count(f"{arch}.vocab_size")
-    _check_shape(header, "token_embd.weight", (hidden, n_vocab))
-    layer_bytes, other_bytes = _bytes_by_place(header, n_layers)
+    _check_shape(header, "token_embd.weight", (n_embd, n_vocab))
+    layer_bytes, other_bytes = _bytes_by_place(header, n_layer)
     return TextShape(
         architecture=arch,
         name=fields.text("general.name", None),
-        n_layers=n_layers,
-        hidden=hidden,
-        n_heads=n_heads,
-        n_kv_heads=fields.per_layer(f"{arch}.attention.head_count_kv", n_layers, n_heads),
-        k_head_size=fields.count(f"{arch}.attention.key_length", head_size),
-        v_head_size=fields.count(f"{arch}.attention.value_length", head_size),
-        feed_forward=max(fields.per_layer(f"{arch}.feed_forward_length", n_layers, 0)),
+        n_layer=n_layer,
+        n_embd=n_embd,
+        n_head=n_head,
+        n_head_kv=fields.per_layer(f"{arch}.attention.head_count_kv", n_layer, n_head),
+        head_dim_k=fields.count(f"{arch}.attention.key_length", head_size),
+        head_dim_v=fields.count(f"{arch}.attention.value_length", head_size),
+        n_ff=max(fields.per_layer(f"{arch}.feed_forward_length", n_layer, 0)),
         n_vocab=n_vocab,
-        trained_ctx=fields.count(f"{arch}.context_length"),
+        n_ctx_train=fields.count(f"{arch}.context_length"),
         rope_base=fields.number(f"{arch}.rope.freq_base", 10000.0),
         rope_sections=_without_trailing_zeros(fields.counts(f"{arch}.rope.dimension_sections")),
-        n_deepstack=fields.count(f"{arch}.n_deepstack_layers", 0, least=0, most=n_layers),
+        n_deepstack=fields.count(f"{arch}.n_deepstack_layers", 0, least=0, most=n_layer),
         tied_embeddings="output.weight" not in other_bytes,
         quantisation=_label(fields, header),
         tensors=header.tensors,
@@ -157,9 +157,9 @@ def projector_shape(header: Header) -> ProjectorShape:
     if not fields.truth("clip.has_vision_encoder", False):
         raise header.invalid("has no vision tower: with it, no picture can be seen", _PROJECTOR_WANTED)
     kind = fields.text("clip.projector_type", "") or fields.text("clip.vision.projector_type")
-    depth = fields.count("clip.vision.block_count", most=MAX_LAYERS)
+    n_layer = fields.count("clip.vision.block_count", most=MAX_LAYERS)
     projection_dim = fields.count("clip.vision.projection_dim")
-    deepstack = _deepstack(header, depth)
+    deepstack = _deepstack(header, n_layer)
     if kind == "qwen3vl_merger":  # llama.cpp takes the width from these tensors
         for name in ("mm.2.weight", *(f"v.deepstack.{layer}.fc2.weight" for layer in deepstack)):
             _check_shape(header, name, (None, projection_dim))
@@ -169,10 +169,10 @@ def projector_shape(header: Header) -> ProjectorShape:
     return ProjectorShape(
         type=kind,
         name=fields.text("general.name", None),
-        hidden=fields.count("clip.vision.embedding_length"),
-        depth=depth,
-        n_heads=fields.count("clip.vision.attention.head_count"),
-        feed_forward=fields.count("clip.vision.feed_forward_length"),
+        n_embd=fields.count("clip.vision.embedding_length"),
+        n_layer=n_layer,
+        n_head=fields.count("clip.vision.attention.head_count"),
+        n_ff=fields.count("clip.vision.feed_forward_length"),
         patch=fields.count("clip.vision.patch_size"),
         spatial_merge=fields.count("clip.vision.spatial_merge_size", 2 if kind in _M_ROPE_PROJECTORS else 1),
         image_size=fields.count("clip.vision.image_size"),
@@ -192,8 +192,8 @@ def mismatch(text: TextShape, projector: ProjectorShape) -> str | None:
 
     It cannot tell an Instruct projector from a Thinking one of the same size: their shapes are the same.
     """
-    if projector.projection_dim != text.hidden:
-        return f"the projector makes vectors of {projector.projection_dim} numbers and the model takes {text.hidden}"
+    if projector.projection_dim != text.n_embd:
+        return f"the projector makes vectors of {projector.projection_dim} numbers and the model takes {text.n_embd}"
     if len(projector.deepstack) != text.n_deepstack:
         made, wanted = len(projector.deepstack), text.n_deepstack
         return f"the projector feeds {made} DeepStack layers and the model has {wanted}"
@@ -202,27 +202,27 @@ def mismatch(text: TextShape, projector: ProjectorShape) -> str | None:
     return None
 
 
-def _bytes_by_place(header: Header, n_layers: int) -> tuple[tuple[int, ...], Mapping[str, int]]:
+def _bytes_by_place(header: Header, n_layer: int) -> tuple[tuple[int, ...], Mapping[str, int]]:
     """Bytes of each layer, and of each tensor outside the layers."""
-    layers, others = [0] * n_layers, {}
+    layers, others = [0] * n_layer, {}
     for tensor in header.tensors:
         if (layer := _index(tensor.name, r"blk\.(\d+)\.")) is None:
             others[tensor.name] = tensor.n_bytes
-        elif layer < n_layers:
+        elif layer < n_layer:
             layers[layer] += tensor.n_bytes
         else:
-            raise header.invalid(f"is damaged: it has {n_layers} layers and the tensor {shown(tensor.name)!r}")
+            raise header.invalid(f"is damaged: it has {n_layer} layers and the tensor {shown(tensor.name)!r}")
     if 0 in layers:
-        raise header.invalid(f"is damaged: its layer {layers.index(0)} of {n_layers} has no weights")
+        raise header.invalid(f"is damaged: its layer {layers.index(0)} of {n_layer} has no weights")
     return tuple(layers), MappingProxyType(others)
 
 
-def _deepstack(header: Header, depth: int) -> tuple[int, ...]:
+def _deepstack(header: Header, n_layer: int) -> tuple[int, ...]:
     """The tower's layers with a DeepStack merger."""
     found = (_index(tensor.name, r"v\.deepstack\.(\d+)\.fc1\.weight$") for tensor in header.tensors)
     layers = tuple(sorted(layer for layer in found if layer is not None))
-    if layers and layers[-1] >= depth:
-        raise header.invalid(f"is damaged: it has {depth} vision layers and DeepStack behind layer {layers[-1]}")
+    if layers and layers[-1] >= n_layer:
+        raise header.invalid(f"is damaged: it has {n_layer} vision layers and DeepStack behind layer {layers[-1]}")
     return layers
 
 

@@ -19,7 +19,7 @@ def make_engine(installed: Installed, settings: Settings, on_progress: Callable[
 
     `on_progress` gets the loaded fraction, 0 to 1.
     """
-    trained = installed.local.text.trained_ctx
+    trained = installed.local.text.n_ctx_train
     return Engine(
         EngineSettings(
             model=installed.local.model.absolute(),

@@ -101,4 +101,4 @@ def _known(local: LocalModel) -> Model | None:
 def _same_sizes(shape: Shape, local: LocalModel) -> bool:
     text = local.text
     known = (shape.text.n_embd, shape.text.n_layer, shape.text.n_ff, shape.text.n_vocab)
-    return text.architecture == "qwen3vl" and known == (text.hidden, text.n_layers, text.feed_forward, text.n_vocab)
+    return text.architecture == "qwen3vl" and known == (text.n_embd, text.n_layer, text.n_ff, text.n_vocab)

@@ -72,10 +72,10 @@ def raw(entries: Sequence[bytes] = (), tensors: Sequence[bytes] = (), *, version
 class Size:
     """One column of FACTS' table of Qwen3-VL."""
 
-    hidden: int
+    n_embd: int
     layers: int
     heads: int
-    feed_forward: int
+    n_ff: int
     tied: bool
     vision_hidden: int
     vision_depth: int
@@ -100,8 +100,8 @@ def qwen3vl_entries(size: Size, n_vocab: int = VOCABULARY, n_merges: int = MERGE
         "general.file_type": int(gguf.LlamaFileType.MOSTLY_Q4_K_M),
         "qwen3vl.block_count": size.layers,
         "qwen3vl.context_length": 262144,
-        "qwen3vl.embedding_length": size.hidden,
-        "qwen3vl.feed_forward_length": size.feed_forward,
+        "qwen3vl.embedding_length": size.n_embd,
+        "qwen3vl.feed_forward_length": size.n_ff,
         "qwen3vl.attention.head_count": size.heads,
         "qwen3vl.attention.head_count_kv": KV_HEADS,
         "qwen3vl.attention.key_length": HEAD_SIZE,
@@ -125,26 +125,26 @@ def qwen3vl_tensors(size: Size, n_vocab: int = VOCABULARY) -> dict[str, tuple[tu
     """The tensors, with llama.cpp's mixture of types for Q4_K_M (`use_more_bits`)."""
     tensors: dict[str, tuple[tuple[int, ...], Quant]] = {}
     if not size.tied:
-        tensors["output.weight"] = (size.hidden, n_vocab), Quant.Q6_K
-    tensors["token_embd.weight"] = (size.hidden, n_vocab), Quant.Q6_K if size.tied else Quant.Q4_K
-    tensors["output_norm.weight"] = (size.hidden,), Quant.F32
+        tensors["output.weight"] = (size.n_embd, n_vocab), Quant.Q6_K
+    tensors["token_embd.weight"] = (size.n_embd, n_vocab), Quant.Q6_K if size.tied else Quant.Q4_K
+    tensors["output_norm.weight"] = (size.n_embd,), Quant.F32
     for layer in range(size.layers):
         eighth = size.layers // 8
         more = layer < eighth or layer >= 7 * size.layers // 8 or (layer - eighth) % 3 == 2
         better = Quant.Q6_K if more else Quant.Q4_K
         heads, kv = size.heads * HEAD_SIZE, KV_HEADS * HEAD_SIZE
         for name, shape, quant in (
-            ("attn_norm", (size.hidden,), Quant.F32),
-            ("ffn_norm", (size.hidden,), Quant.F32),
+            ("attn_norm", (size.n_embd,), Quant.F32),
+            ("ffn_norm", (size.n_embd,), Quant.F32),
             ("attn_q_norm", (HEAD_SIZE,), Quant.F32),
             ("attn_k_norm", (HEAD_SIZE,), Quant.F32),
-            ("attn_q", (size.hidden, heads), Quant.Q4_K),
-            ("attn_k", (size.hidden, kv), Quant.Q4_K),
-            ("attn_v", (size.hidden, kv), better),
-            ("attn_output", (heads, size.hidden), Quant.Q4_K),
-            ("ffn_gate", (size.hidden, size.feed_forward), Quant.Q4_K),
-            ("ffn_up", (size.hidden, size.feed_forward), Quant.Q4_K),
-            ("ffn_down", (size.feed_forward, size.hidden), better),
+            ("attn_q", (size.n_embd, heads), Quant.Q4_K),
+            ("attn_k", (size.n_embd, kv), Quant.Q4_K),
+            ("attn_v", (size.n_embd, kv), better),
+            ("attn_output", (heads, size.n_embd), Quant.Q4_K),
+            ("ffn_gate", (size.n_embd, size.n_ff), Quant.Q4_K),
+            ("ffn_up", (size.n_embd, size.n_ff), Quant.Q4_K),
+            ("ffn_down", (size.n_ff, size.n_embd), better),
         ):
             tensors[f"blk.{layer}.{name}.weight"] = shape, quant
     return tensors
@@ -159,7 +159,7 @@ def projector_entries(size: Size) -> dict[str, Any]:
         "clip.has_vision_encoder": True,
         "clip.projector_type": "qwen3vl_merger",
         "clip.use_gelu": True,
-        "clip.vision.projection_dim": size.hidden,
+        "clip.vision.projection_dim": size.n_embd,
         "clip.vision.image_size": 768,
         "clip.vision.patch_size": 16,
         "clip.vision.spatial_merge_size": 2,
@@ -176,7 +176,7 @@ def projector_entries(size: Size) -> dict[str, Any]:
 
 def projector_tensors(size: Size) -> dict[str, tuple[tuple[int, ...], Quant]]:
     """The tensors, F16 with F32 norms and biases."""
-    hidden, merged = size.vision_hidden, size.vision_hidden * 4
+    n_embd, merged = size.vision_hidden, size.vision_hidden * 4
     tensors: dict[str, tuple[tuple[int, ...], Quant]] = {}
 
     def linear(name: str, rows: int, columns: int) -> None:
@@ -188,21 +188,21 @@ def projector_tensors(size: Size) -> dict[str, tuple[tuple[int, ...], Quant]]:
         tensors[f"{name}.bias"] = (width,), Quant.F32
 
     linear("mm.0", merged, merged)
-    linear("mm.2", merged, size.hidden)
-    tensors["v.patch_embd.weight"] = (16, 16, 3, hidden), Quant.F16
-    tensors["v.patch_embd.weight.1"] = (16, 16, 3, hidden), Quant.F16
-    tensors["v.patch_embd.bias"] = (hidden,), Quant.F32
-    tensors["v.position_embd.weight"] = (hidden, 2304), Quant.F32
-    norm("v.post_ln", hidden)
+    linear("mm.2", merged, size.n_embd)
+    tensors["v.patch_embd.weight"] = (16, 16, 3, n_embd), Quant.F16
+    tensors["v.patch_embd.weight.1"] = (16, 16, 3, n_embd), Quant.F16
+    tensors["v.patch_embd.bias"] = (n_embd,), Quant.F32
+    tensors["v.position_embd.weight"] = (n_embd, 2304), Quant.F32
+    norm("v.post_ln", n_embd)
     for layer in range(size.vision_depth):
-        linear(f"v.blk.{layer}.attn_qkv", hidden, 3 * hidden)
-        linear(f"v.blk.{layer}.attn_out", hidden, hidden)
-        linear(f"v.blk.{layer}.ffn_up", hidden, size.vision_feed_forward)
-        linear(f"v.blk.{layer}.ffn_down", size.vision_feed_forward, hidden)
-        norm(f"v.blk.{layer}.ln1", hidden)
-        norm(f"v.blk.{layer}.ln2", hidden)
+        linear(f"v.blk.{layer}.attn_qkv", n_embd, 3 * n_embd)
+        linear(f"v.blk.{layer}.attn_out", n_embd, n_embd)
+        linear(f"v.blk.{layer}.ffn_up", n_embd, size.vision_feed_forward)
+        linear(f"v.blk.{layer}.ffn_down", size.vision_feed_forward, n_embd)
+        norm(f"v.blk.{layer}.ln1", n_embd)
+        norm(f"v.blk.{layer}.ln2", n_embd)
     for layer in size.deepstack:
         norm(f"v.deepstack.{layer}.norm", merged)
         linear(f"v.deepstack.{layer}.fc1", merged, merged)
-        linear(f"v.deepstack.{layer}.fc2", merged, size.hidden)
+        linear(f"v.deepstack.{layer}.fc2", merged, size.n_embd)
     return tensors

@@ -18,11 +18,11 @@ def test_pocket_is_a_text_model_and_the_projector_that_belongs_to_it() -> None:
 
     assert mismatch(text, projector) is None
     assert projector.type == "qwen3vl_merger"
-    assert projector.embedding_width == text.hidden * (1 + text.n_deepstack)
+    assert projector.embedding_width == text.n_embd * (1 + text.n_deepstack)
     assert (projector.patch, projector.spatial_merge) == (16, 2)
     assert text.n_deepstack > 0
     assert len(text.rope_sections) == 3
-    assert text.k_head_size == 64
+    assert text.head_dim_k == 64
     assert text.chat_template
     assert "<|im_start|>" in text.chat_template
     assert text.eos is not None

@@ -50,14 +50,14 @@ def test_a_text_models_shape_is_the_published_one(path: Path, size: str, kib_per
     shape = text_of(path, size)
 
     assert (shape.architecture, shape.name, shape.quantisation) == ("qwen3vl", "Qwen3 VL", "Q4_K_M")
-    assert (shape.hidden, shape.n_layers, shape.n_heads) == (expected.hidden, expected.layers, expected.heads)
-    assert shape.n_kv_heads == (8,) * expected.layers
-    assert (shape.k_head_size, shape.v_head_size, shape.feed_forward) == (128, 128, expected.feed_forward)
-    assert (shape.n_vocab, shape.trained_ctx, shape.rope_base) == (N_VOCAB, 262144, 5e6)
+    assert (shape.n_embd, shape.n_layer, shape.n_head) == (expected.n_embd, expected.layers, expected.heads)
+    assert shape.n_head_kv == (8,) * expected.layers
+    assert (shape.head_dim_k, shape.head_dim_v, shape.n_ff) == (128, 128, expected.n_ff)
+    assert (shape.n_vocab, shape.n_ctx_train, shape.rope_base) == (N_VOCAB, 262144, 5e6)
     assert (shape.rope_sections, shape.n_deepstack) == ((24, 20, 20), 3)
     assert (shape.tied_embeddings, shape.chat_template) == (expected.tied, make.TEMPLATE)
     assert (shape.bos, shape.eos) == (N_VOCAB - 2, N_VOCAB - 1)
-    kv_bytes = sum(heads * (shape.k_head_size + shape.v_head_size) * 2 for heads in shape.n_kv_heads)
+    kv_bytes = sum(heads * (shape.head_dim_k + shape.head_dim_v) * 2 for heads in shape.n_head_kv)
     assert kv_bytes == kib_per_token << 10
 
 
@@ -93,11 +93,11 @@ def test_a_projectors_shape_is_the_published_one(path: Path, size: str) -> None:
     shape = projector_of(path, size)
 
     assert (shape.type, shape.quantisation) == ("qwen3vl_merger", "F16")
-    assert (shape.hidden, shape.depth, shape.n_heads) == (expected.vision_hidden, expected.vision_depth, 16)
-    assert (shape.feed_forward, shape.patch, shape.spatial_merge) == (expected.vision_feed_forward, 16, 2)
+    assert (shape.n_embd, shape.n_layer, shape.n_head) == (expected.vision_hidden, expected.vision_depth, 16)
+    assert (shape.n_ff, shape.patch, shape.spatial_merge) == (expected.vision_feed_forward, 16, 2)
     assert (shape.image_size, shape.min_pixels, shape.max_pixels) == (768, None, None)
-    assert (shape.deepstack, shape.projection_dim) == (expected.deepstack, expected.hidden)
-    assert shape.embedding_width == 4 * expected.hidden
+    assert (shape.deepstack, shape.projection_dim) == (expected.deepstack, expected.n_embd)
+    assert shape.embedding_width == 4 * expected.n_embd
     assert (shape.mean, shape.std) == ((0.5,) * 3, (0.5,) * 3)
     assert abs(PUBLISHED_PROJECTOR[size] - shape.n_bytes) < 64 << 10
 
@@ -117,7 +117,7 @@ def test_a_projector_belongs_to_the_model_of_its_size_alone(path: Path, size: st
     reasons = {other: mismatch(text_of(path, other), projector) for other in SIZES}
 
     assert reasons.pop(size) is None
-    assert all(reason and str(SIZES[size].hidden) in reason for reason in reasons.values())
+    assert all(reason and str(SIZES[size].n_embd) in reason for reason in reasons.values())
 
 
 def test_a_projector_with_other_deepstack_layers_does_not_belong(path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_plain_model_of_another_architecture_has_a_shape(path: Path) -> None:
     }
     shape = text_shape(read_header(make.write(path, "llama", entries, tensors)))
 
-    assert (shape.n_heads, shape.n_kv_heads, shape.k_head_size, shape.feed_forward) == (9, (3, 0), 64, 1536)
+    assert (shape.n_head, shape.n_head_kv, shape.head_dim_k, shape.n_ff) == (9, (3, 0), 64, 1536)
     assert (shape.rope_base, shape.rope_sections, shape.n_deepstack) == (10000.0, (), 0)
     assert (shape.bos, shape.eos, shape.name, shape.chat_template) == (None, None, None, None)
     assert (shape.quantisation, shape.tied_embeddings) == ("F16", True)
