@@ -275,6 +275,7 @@ def dense_targets(scene: Scene) -> dict[str, np.ndarray]:
         "box": box.reshape(tokens, 4),
         "characters": characters.reshape(tokens, CHARACTER_SLOTS),
         "index": index.reshape(tokens),
+        "count": np.full(tokens, len(scene.shapes), np.int64),
     }
 
 
