@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -94,7 +94,7 @@ def _sort(words: list[str], images: list[str]) -> tuple[list[str], str]:
     """(pictures, question) as DESIGN's contract for `ask` reads the words."""
     *pictures, question = words
     pictures += images
-    if not pictures and question != STDIN and Path(question).is_file():
+    if not pictures and question != STDIN and os.path.isfile(question):
         raise UsageError(
             f"What do you want to know about {question}?", f'Add a question: gguf-vl ask {question} "What is this?"'
         )
@@ -173,7 +173,7 @@ def _show_progress(event: Any, status: Any) -> None:
 
     match event:
         case Progress("encode", done, total):
-            status.show(f"looking at the picture … {done}/{total} tokens")
+            status.show(f"looking … {done} of {total} image tokens" if done else f"looking at {total} image tokens …")
         case Progress("prefill", done, total):
             status.show(f"reading … {done}/{total} tokens")
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,9 +23,10 @@ def list_models(
 
     entries = scan()
     try:
-        default = choose(settings).name
+        chosen = choose(settings)
+        default, note = chosen.local.model, f"* used when no --model is given: {chosen.local.model}"
     except GgufVlError as error:
-        default, trouble = None, error.what
+        default, note = None, f"The model chosen in the settings is not usable: {error.what}"
     rows = [_row(entry, default) for entry in entries]
     if as_json:
         import json
@@ -42,14 +44,10 @@ def list_models(
     widths = [max(len(row[column]) for row in table) for column in range(4)]
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, [*widths, 0], strict=True)).rstrip())
-    print(
-        "\n* used when no --model is given"
-        if default
-        else f"\nThe model chosen in the settings is not usable: {trouble}"
-    )
+    print(f"\n{note}")
 
 
-def _row(entry: Any, default: str | None) -> dict[str, Any]:
+def _row(entry: Any, default: Path | None) -> dict[str, Any]:
     from gguf_vl.store.library import Broken
 
     if isinstance(entry, Broken):
@@ -61,5 +59,5 @@ def _row(entry: Any, default: str | None) -> dict[str, Any]:
         "projector": entry.projector.quantisation if entry.projector else None,
         "model": str(entry.model),
         "mmproj": str(entry.mmproj) if entry.mmproj else None,
-        "default": entry.name == default,
+        "default": entry.model == default,
     }

@@ -18,6 +18,8 @@ logger = logging.getLogger("gguf_vl.engine")
 
 _STDERR_KEPT = 20
 """Lines of a worker's standard error kept for the error message, should it die."""
+_STDERR_CHUNK = 2**16
+"""Bytes read at a time, and the most that is kept of one line."""
 _CLOSING_S = 2.0
 """Seconds a worker has to end by itself once its pipe is closed."""
 
@@ -60,7 +62,6 @@ class WorkerProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=os.name == "posix",
-            limit=2**20,
         )
 
     @property
@@ -70,8 +71,17 @@ class WorkerProcess:
 
     async def _listen(self) -> None:
         assert self._process.stderr
-        async for line in self._process.stderr:
-            text = line.decode("utf-8", errors="replace").rstrip()
+        rest = b""
+        while chunk := await self._process.stderr.read(_STDERR_CHUNK):
+            *lines, rest = (rest + chunk).split(b"\n")
+            rest = rest[-_STDERR_CHUNK:]
+            for line in lines:
+                self._hear(line)
+        self._hear(rest)
+
+    def _hear(self, line: bytes) -> None:
+        text = line.decode("utf-8", errors="replace").rstrip()
+        if text:
             self._stderr.append(text)
             logger.debug("worker %d: %s", self.pid, text)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
 
 IMAGE_PAD = "<|image_pad|>"
 """Where Qwen's templates put a picture's embeddings."""
+_RENDERING_S = 5.0
+"""Seconds a chat template may take: it comes from the model file, and its loops may have no end."""
 _THINK = "<think>"
-_END_THINK = "</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +75,29 @@ class PromptBuilder:
         opening = rendered.rstrip().rpartition(_THINK)
         thinking = bool(opening[1]) and not opening[2]
         pictures = [part for message in messages for part in message.content if isinstance(part, Picture)]
-        return Prompt(tuple(self._parts(texts.split(rendered), pictures)), thinking)
+        parts = self._parts(texts.split(rendered), pictures)
+        if not parts or isinstance(parts[-1], Picture):  # no token whose logits could begin an answer
+            raise InvalidModelFile(
+                "The model's chat template leaves no room for an answer after the messages.",
+                "Fetch the model from its publisher.",
+            )
+        return Prompt(tuple(parts), thinking)
 
     def _render(self, messages: list[dict[str, Any]]) -> str:
         try:
-            return self._template.render(
-                messages=messages,
-                add_generation_prompt=True,
-                bos_token=self._model.bos_text,
-                eos_token=self._model.eos_text,
-            )
+            with _deadline(_RENDERING_S):
+                return self._template.render(
+                    messages=messages,
+                    add_generation_prompt=True,
+                    bos_token=self._model.bos_text,
+                    eos_token=self._model.eos_text,
+                )
         except _Refused as refusal:
             raise UsageError(
                 f"The model's chat template refuses this conversation: {refusal}",
                 "Change the order or the roles of the messages.",
             ) from None
-        except (jinja2.TemplateError, TypeError, ValueError, OverflowError) as error:
+        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, TimeoutError) as error:
             raise InvalidModelFile(
                 f"The model's chat template fails: {error}", "Fetch the model from its publisher."
             ) from error
@@ -151,6 +161,25 @@ class _StandIns:
         """(text, whether a person wrote it) in order."""
         pieces = re.split(rf"\[{self._nonce}:(\d+)\]", rendered)
         return [(self._texts[int(piece)], True) if i % 2 else (piece, False) for i, piece in enumerate(pieces)]
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """Raise `TimeoutError` inside when it takes longer. Only where the system has timers, and on the main thread."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def ring(_signal: int, _frame: object) -> NoReturn:
+        raise TimeoutError(f"it takes more than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class _Refused(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -120,27 +121,37 @@ _KNOWN: dict[str, type[Any]] = {
 
 def _pack(thing: Any) -> msgpack.ExtType:
     if isinstance(thing, Path):
-        return msgpack.ExtType(_PATH, str(thing).encode())
+        return msgpack.ExtType(_PATH, os.fsencode(thing))
     values = [getattr(thing, field.name) for field in fields(thing)]
-    return msgpack.ExtType(_DATACLASS, msgpack.packb([type(thing).__name__, *values], default=_pack))
+    return msgpack.ExtType(_DATACLASS, _packb([type(thing).__name__, *values]))
 
 
 def _unpack(code: int, data: bytes) -> Any:
     if code == _PATH:
-        return Path(data.decode())
-    name, *values = msgpack.unpackb(data, use_list=False, ext_hook=_unpack)
+        return Path(os.fsdecode(data))
+    name, *values = _unpackb(data)
     return _KNOWN[name](*values)
 
 
 def dumps(message: Command | Report) -> bytes:
     """One whole frame."""
-    body: bytes = msgpack.packb(message, default=_pack)
+    body = _packb(message)
     return LENGTH.pack(len(body)) + body
 
 
 def loads(body: bytes) -> Any:
     """The message in a frame's body."""
-    return msgpack.unpackb(body, use_list=False, ext_hook=_unpack)
+    return _unpackb(body)
+
+
+def _packb(thing: Any) -> bytes:
+    """Text may hold lone surrogates, which stand for bytes on the command line that are not UTF-8."""
+    packed: bytes = msgpack.packb(thing, default=_pack, unicode_errors="surrogatepass")
+    return packed
+
+
+def _unpackb(data: bytes) -> Any:
+    return msgpack.unpackb(data, use_list=False, ext_hook=_unpack, unicode_errors="surrogatepass")
 
 
 def read_message(stream: BinaryIO) -> Any | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -48,7 +48,7 @@ class _Clock:
     """Counts and times of one request. All in seconds since it arrived, on one clock."""
 
     prompt: Prompt
-    arrived: float = field(default_factory=time.perf_counter)
+    arrived: float
     encode_s: float = 0.0
     prefill_s: float = 0.0
     first_token: float | None = None
@@ -103,8 +103,10 @@ class Runner:
             use_gpu=settings.n_gpu_layers != 0,
         )
 
-    def answer(self, request: Request, publish: Publish) -> None:
+    def answer(self, request: Request, publish: Publish, *, arrived: float) -> None:
         """Answer one request, publishing its events as they come and `Finished` as the last.
+
+        `arrived` is when it came, on `time.perf_counter`'s clock.
 
         Raises `DoesNotFit` before any work when the prompt leaves no room for an answer, `Aborted` after `abort()`.
         """
@@ -117,7 +119,7 @@ class Runner:
                 f"the context holds {self._context.n_ctx}.",
                 "Use a larger `--ctx`, fewer or smaller pictures (`--detail low`), or a shorter text.",
             )
-        clock = _Clock(prompt)
+        clock = _Clock(prompt, arrived)
         pictures = self._encode_all(prompt, clock, publish)
         self._prefill(prompt, pictures, clock, publish)
         limit = min(room, request.sampling.max_tokens or room)
@@ -135,25 +137,28 @@ class Runner:
         publish([*answer.finish(), end], end)
 
     def _encode_all(self, prompt: Prompt, clock: _Clock, publish: Publish) -> list[NDArray[np.float32]]:
-        pictures = [part for part in prompt.parts if isinstance(part, Picture)]
-        done = 0
         encoded = []
-        for picture in pictures:
+        done = 0
+        for picture in (part for part in prompt.parts if isinstance(part, Picture)):
             publish([Progress("encode", done, prompt.image_tokens)], clock.finished("cancelled"))
             began = time.perf_counter()
             encoded.append(self._encode(picture))
             clock.encode_s += time.perf_counter() - began
             done += picture.tokens
+            publish([Progress("encode", done, prompt.image_tokens)], clock.finished("cancelled"))
         return encoded
 
     def _encode(self, picture: Picture) -> NDArray[np.float32]:
         limits = self._settings.limits
         if self._vision is None:
             raise UsageError("This model reads text only, it has no projector.", "Choose another: `gguf-vl list`.")
-        if picture.width % PATCH or picture.height % PATCH or not 0 < picture.tokens <= limits.max_tokens:
+        whole = len(picture.rgb) == 3 * picture.width * picture.height
+        fits = limits.min_tokens <= picture.tokens <= limits.max_tokens
+        if not whole or not fits or picture.width % PATCH or picture.height % PATCH:
             raise UsageError(
-                f"A picture of {picture.width}×{picture.height} pixels where multiples of {PATCH} and at most "
-                f"{limits.max_tokens} image tokens are taken.",
+                f"A picture of {picture.width}×{picture.height} pixels in {len(picture.rgb)} bytes, where RGB with "
+                f"sides that are multiples of {PATCH} and {limits.min_tokens} to {limits.max_tokens} image tokens "
+                "is taken.",
                 "Load it through gguf_vl.media with this engine's limits.",
             )
         kept = self._embeddings.get(picture.digest)

@@ -73,7 +73,7 @@ class _Inbox:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: deque[Generate | Prepare] = deque()
+        self._waiting: deque[tuple[Generate | Prepare, float]] = deque()
         self._running = ""
         self._runner: Runner | None = None
 
@@ -90,16 +90,16 @@ class _Inbox:
 
     def put(self, work: Generate | Prepare) -> None:
         with self._changed:
-            self._waiting.append(work)
+            self._waiting.append((work, time.perf_counter()))
             self._changed.notify()
 
-    def next(self) -> Generate | Prepare:
-        """Wait for work. From now until `done` it is what `cancel` stops."""
+    def next(self) -> tuple[Generate | Prepare, float]:
+        """Wait for work; with it comes when it arrived. From now until `done` it is what `cancel` stops."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting)
-            work = self._waiting.popleft()
+            work, arrived = self._waiting.popleft()
             self._running = _id(work)
-            return work
+            return work, arrived
 
     def done(self) -> None:
         with self._changed:
@@ -109,7 +109,7 @@ class _Inbox:
 
     def cancel(self, id: str) -> None:
         with self._changed:
-            self._waiting = deque(work for work in self._waiting if _id(work) != id)
+            self._waiting = deque(waiting for waiting in self._waiting if _id(waiting[0]) != id)
             if id == self._running and self._runner:
                 self._runner.abort()
 
@@ -149,7 +149,7 @@ def _load(settings: Any, pipe: _Pipe) -> Runner | None:
         return None
 
 
-def _work(work: Generate | Prepare, runner: Runner, pipe: _Pipe) -> None:
+def _work(work: Generate | Prepare, arrived: float, runner: Runner, pipe: _Pipe) -> None:
     from gguf_vl.native.context import Aborted
 
     try:
@@ -158,7 +158,8 @@ def _work(work: Generate | Prepare, runner: Runner, pipe: _Pipe) -> None:
             pipe.send(Prepared(work.id))
         else:
             id = work.request.id
-            runner.answer(work.request, lambda events, so_far: pipe.send(Published(id, tuple(events), so_far)))
+            publish = lambda events, so_far: pipe.send(Published(id, tuple(events), so_far))  # noqa: E731
+            runner.answer(work.request, publish, arrived=arrived)
     except Aborted:
         pass  # the program has already ended this request for its caller
     except GgufVlError as error:
@@ -195,12 +196,12 @@ def main() -> None:
     reader.start()
     runner = _load(first.settings, pipe)
     if runner is None:
-        return
+        os._exit(0)  # the reader thread sits in a read that an ordinary exit would stumble over
     inbox.serve(runner)
     pipe.send(Ready(runner.info))
     while True:
-        work = inbox.next()
-        _work(work, runner, pipe)
+        work, arrived = inbox.next()
+        _work(work, arrived, runner, pipe)
         inbox.done()
 
 

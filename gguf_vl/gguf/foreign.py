@@ -8,8 +8,8 @@ MAGIC: Final = b"GGUF"
 LOOK: Final = 512
 """Bytes from the file's start that `describe` wants to see."""
 
-_FETCH: Final = "Fetch the model again, with `gguf-vl pull` if it is in the catalogue."
-_PAGE: Final = 'Delete it and fetch the file itself: a "resolve" link, not a "blob" one, or `gguf-vl pull`.'
+_FETCH: Final = "Download the model again from its publisher."
+_PAGE: Final = 'Delete it and fetch the file itself: a "resolve" link, not a "blob" one.'
 _CONVERT: Final = "Take a GGUF file of the model, or convert it with llama.cpp's convert_hf_to_gguf.py."
 _WRONG: Final = "Name the model's .gguf file instead."
 

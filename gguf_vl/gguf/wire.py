@@ -33,7 +33,7 @@ WINDOW: Final = 64 << 10
 KEPT: Final = 4 << 10
 """Bytes of a numeric array up to which it is kept instead of being left in the file."""
 
-FETCH_AGAIN: Final = "Fetch it again: `gguf-vl pull` resumes and verifies what is in the catalogue."
+FETCH_AGAIN: Final = "Download it again from its publisher, and compare its size with the published one."
 
 _ARRAY: Final = 9
 _KINDS: Final[dict[int, Kind]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -70,6 +71,15 @@ def probe() -> Machine:
     )
 
 
+def _ending(done: subprocess.CompletedProcess[str]) -> str:
+    last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+    if done.returncode >= 0:
+        return f"exit code {done.returncode}, {last}"
+    if done.returncode == -signal.SIGILL:
+        return "it was built for another processor (SIGILL)"
+    return f"{signal.Signals(-done.returncode).name}, {last}"
+
+
 def _gpu_seen() -> str | None:
     if sys.platform == "darwin" and platform.machine() == "arm64":
         return "Apple's GPU"
@@ -99,6 +109,5 @@ def _ask_llama_cpp() -> tuple[dict[str, Any], str | None]:
     except subprocess.TimeoutExpired:
         return {}, f"asking llama.cpp for its devices took more than {_PROBE_S:.0f} s"
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return {}, f"llama-cpp-python does not run here (exit code {done.returncode}): {last}"
+        return {}, f"llama-cpp-python does not run here: {_ending(done)}"
     return json.loads(done.stdout), None

@@ -1,8 +1,8 @@
 """Decoding in a process of its own, for the one parser that hostile bytes can crash.
 
-libheif (1.23, by fuzzing) ends its process with a segmentation fault on HEIC files whose properties are missing, already when
-it opens them. Here that costs a child and not the server. The child gets the file on stdin and answers on stdout: one line
-of JSON, either sizes or an error, then the pixels.
+libheif 1.23 (in pi-heif 1.4, by fuzzing) ends its process with a segmentation fault on damaged HEIC files, already when
+it opens them; one changed byte in the type of an item is enough. Here that costs a child and not the server. The child gets the file on stdin and answers on
+stdout: one line of JSON, either sizes or an error, then the pixels.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TIMEOUT_S = 60.0
 
 
 def decode_apart(data: bytes, kind: str, name: str, limits: PictureLimits, max_pixels: int) -> Decoded:
-    """`decode`, in a child process (some 0.15 s more). Raises InvalidPicture also where the child crashes or takes too long."""
+    """`decode` in a child process, which costs some 0.15 s. A child that crashes or hangs is an InvalidPicture too."""
     job = json.dumps([kind, name, limits.min_tokens, limits.max_tokens, max_pixels])
     # -P: a file types.py or json.py in the person's folder must not be taken for Python's own
     command = [sys.executable, "-P", "-m", "gguf_vl.media.apart", job]
@@ -42,12 +42,12 @@ def decode_apart(data: bytes, kind: str, name: str, limits: PictureLimits, max_p
 
 def _main() -> None:
     kind, name, min_tokens, max_tokens, max_pixels = json.loads(sys.argv[1])
-    rgb = b""
+    said: object
     try:
-        rgb, *sizes = decode(sys.stdin.buffer.read(), kind, name, PictureLimits(min_tokens, max_tokens), max_pixels)
-        said = dict(zip(("size", "original_size"), sizes, strict=True))
+        decoded = decode(sys.stdin.buffer.read(), kind, name, PictureLimits(min_tokens, max_tokens), max_pixels)
+        said, rgb = {"size": decoded.size, "original_size": decoded.original_size}, decoded.rgb
     except GgufVlError as error:
-        said = to_plain(error)
+        said, rgb = to_plain(error), b""
     sys.stdout.buffer.write(json.dumps(said).encode() + b"\n" + rgb)
     sys.stdout.buffer.flush()
 

@@ -12,11 +12,12 @@ from gguf_vl.errors import InvalidPicture
 from gguf_vl.media.formats import parser_of
 from gguf_vl.media.pixels import rgb_on_white, upright
 from gguf_vl.media.resize import fit_size
+from gguf_vl.media.sources import on_one_line
 from gguf_vl.types import PictureLimits
 
 
 class Decoded(NamedTuple):
-    """`rgb` is [height, width, 3] uint8 of `size` (width, height); `original_size` is the upright original's, in pixels."""
+    """`rgb` is [height, width, 3] uint8; `size` and `original_size` (upright) are (width, height) in pixels."""
 
     rgb: bytes
     size: tuple[int, int]
@@ -68,8 +69,8 @@ def _unreadable(error: Exception, kind: str, name: str) -> InvalidPicture:
         return InvalidPicture(
             f"{name} is a {kind} file of 0 pixels, or its header is damaged.", "Save or download the picture again."
         )
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = on_one_line(str(error) or type(error).__name__)
     return InvalidPicture(
-        f"{name} starts like a {kind} picture but cannot be read: cut off, damaged or of a rare kind ({reason[:100]}).",
+        f"{name} starts like a {kind} picture but cannot be read: cut off, damaged or of a rare kind ({reason}).",
         "Download or copy it again, or save it as PNG from another program.",
     )

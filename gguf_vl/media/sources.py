@@ -32,11 +32,11 @@ def read_source(source: Source, max_bytes: int) -> tuple[bytes, str]:
         data = decode_data_uri(source, max_bytes)
     elif isinstance(source, str) and source[:8].lower().startswith(("http://", "https://")):
         raise InvalidPicture(
-            f"{_quoted(source)} is a URL, and pictures are not fetched from the network.",
+            f"{on_one_line(source)} is a URL, and pictures are not fetched from the network.",
             "Download it first and give the file.",
         )
     elif isinstance(source, (str, os.PathLike)):
-        name = _quoted(os.fspath(source))
+        name = on_one_line(os.fspath(source))
         data = _read_path(Path(source), name, max_bytes)
     else:
         name = _stream_name(source)
@@ -129,11 +129,11 @@ def _stream_name(stream: BinaryIO) -> str:
     name = getattr(stream, "name", None)
     if name == "<stdin>":
         return "Standard input"
-    return _quoted(name) if isinstance(name, str) else "The picture data"
+    return on_one_line(name) if isinstance(name, str) else "The picture data"
 
 
-def _quoted(name: str) -> str:
-    """A name on one line, its middle left out when it is long."""
-    if len(name) > _SHOWN:
-        name = f"{name[: _SHOWN // 2]}…{name[-_SHOWN // 2 :]}"
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in name)
+def on_one_line(text: str) -> str:
+    """A name or a foreign program's words, fit for a message: printable, and the middle left out when it is long."""
+    if len(text) > _SHOWN:
+        text = f"{text[: _SHOWN // 2]}…{text[-_SHOWN // 2 :]}"
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)

@@ -91,6 +91,8 @@ class Context:
         self._decode(self._batch.of_embeddings(embeddings, positions))
 
     def _decode(self, batch: Any) -> None:
+        if self._abort.is_set():  # a backend that never asks the callback still stops between two calls
+            raise Aborted
         result = llama.llama_decode(self._context, batch)
         if result == 1:
             raise DoesNotFit(f"The context of {self.n_ctx} tokens is full.", "Ask for a larger one: `--ctx`.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +36,7 @@ class Model:
             return True
 
         params.progress_callback = llama.llama_progress_callback(progress)
-        self._model: Any = llama.llama_model_load_from_file(str(path).encode(), params)
+        self._model: Any = llama.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model:
             reason = log.last_complaint() or "llama.cpp gave no reason"
             raise InvalidModelFile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -45,7 +46,7 @@ class Vision:
         params.image_min_tokens = limits.min_tokens
         params.image_max_tokens = limits.max_tokens
         params.cb_eval = self._eval_callback
-        self._vision: Any = mtmd.mtmd_init_from_file(str(path).encode(), model.pointer, params)
+        self._vision: Any = mtmd.mtmd_init_from_file(os.fsencode(path), model.pointer, params)
         if not self._vision:
             reason = log.last_complaint() or "llama.cpp gave no reason"
             raise InvalidModelFile(

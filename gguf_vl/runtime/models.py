@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gguf_vl import catalogue
 from gguf_vl.catalogue import Model, Shape
 from gguf_vl.config import Settings
-from gguf_vl.errors import ModelNotFound
+from gguf_vl.errors import ModelNotFound, UsageError
 from gguf_vl.store import library
 from gguf_vl.store.library import LocalModel
 from gguf_vl.types import PictureLimits, Sampling
@@ -57,10 +58,13 @@ class Installed:
 def choose(settings: Settings) -> Installed:
     """The model of the settings; without one the largest installed model, else `pocket`.
 
-    Raises `ModelNotFound` for a name or path that is not here, `InvalidModelFile` for a file that is no such model.
+    Raises `ModelNotFound` for a name or path that is not here, `InvalidModelFile` for a file that is no such model,
+    `UsageError` for a projector without a model.
     """
     if settings.model is not None:
         return named(settings.model, mmproj=settings.mmproj)
+    if settings.mmproj is not None:
+        raise UsageError("A projector is chosen, but no model to use it with.", "Give the model too: --model FILE.gguf")
     installed = [entry for entry in library.scan() if isinstance(entry, LocalModel) and entry.projector]
     best = max(installed, key=lambda entry: entry.n_bytes, default=None)
     if best is None:
@@ -72,17 +76,26 @@ def choose(settings: Settings) -> Installed:
 def named(name: str, *, mmproj: Path | None = None) -> Installed:
     """The model of that name, or in the GGUF file of that path. Raises like `choose`."""
     path = Path(name).expanduser()
-    if path.suffix == ".gguf" or path.is_file():
+    if path.suffix == ".gguf" or os.path.isfile(path):
         local = library.open_file(path, mmproj=mmproj)
-    elif found := library.find(name):
-        local = replace(library.open_file(found.model, mmproj=mmproj), name=found.name) if mmproj else found
     else:
-        model, _ = catalogue.find(name)
-        raise ModelNotFound(
-            f"{model.name} is in the catalogue, but not on this machine.",
-            f"Download its text model and mmproj file from {model.huggingface} and give the first: --model FILE.gguf",
-        )
+        local = library.find(name) or _of_catalogue(name)
+        if mmproj:
+            local = library.open_file(local.model, mmproj=mmproj, name=local.name)
     return Installed(local, _known(local), "as asked")
+
+
+def _of_catalogue(name: str) -> LocalModel:
+    """The installed model that a catalogue name such as `8b:q8_0` means."""
+    model, variant = catalogue.find(name)
+    local = library.find(model.name)
+    if local and local.model.name == variant.file.name:
+        return local
+    here = f"{model.name} is here as {local.model.name}," if local else f"{model.name} is"
+    raise ModelNotFound(
+        f"{here} not on this machine as {variant.file.name}.",
+        f"Download {variant.file.name} and its mmproj file from {model.huggingface}, and give the first with --model.",
+    )
 
 
 def _known(local: LocalModel) -> Model | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -63,7 +64,7 @@ def open_file(model: Path, *, mmproj: Path | None = None, name: str | None = Non
     Raises `ModelNotFound` when a file is not there, `InvalidModelFile` when one is not what it should be.
     """
     for path in filter(None, (model, mmproj)):
-        if not path.is_file():
+        if not os.path.isfile(path):  # also false for a name that is too long
             raise ModelNotFound(f"There is no file {path}.", "Check the path, or see `gguf-vl list`.")
     header = read_header(model)
     if _is_projector_header(header):

@@ -75,7 +75,7 @@ class Heads(nn.Module):
         weight = torch.where(of_text, 1 / of_text.sum().clamp(min=1), 0.3 / (~of_text).sum().clamp(min=1))
         slots = parts["characters"].unflatten(-1, (CHARACTER_SLOTS, -1))
         losses["characters"] = (_cross_entropy(slots, targets["characters"]).mean(-1) * weight).sum()
-        losses["count"] = _cross_entropy(parts["count"], targets["count"]).mean()
+        losses["count"] = 3 * _cross_entropy(parts["count"], targets["count"]).mean()
         losses["index"] = 0.5 * (_cross_entropy(parts["index"], targets["index"]) * weight).sum()
         return losses
 

@@ -68,6 +68,14 @@ def test_no_picture_is_fine() -> None:
     assert b"pocket" in done.stdout
 
 
+def test_a_long_question_is_no_file_name_and_bytes_that_are_no_text_do_no_harm() -> None:
+    long = gguf_vl("ask", "Hello! " + "How are you today, my friend? " * 20)
+    assert long.returncode == 0
+    strange = gguf_vl("ask", os.fsdecode(b"caf\xe9 hello"))
+    assert strange.returncode == 0
+    assert strange.stdout
+
+
 def test_stats_say_where_the_time_went() -> None:
     done = gguf_vl("ask", "--stats", SHAPES, CIRCLE)
     assert done.stdout == b"red\n"
@@ -94,6 +102,8 @@ def test_a_token_limit_cuts_the_answer_and_says_so() -> None:
         (["-", "What?"], b"\x89PNG\r\n\x1a\n broken", 3, "Standard input"),
         (["-m", "9b", "Hello"], b"", 3, "catalogue"),
         (["-m", "2b", "Hello"], b"", 3, "not on this machine"),
+        (["--mmproj", "x.gguf", "Hello"], b"", 2, "no model"),
+        (["-m", os.fsdecode(b"/tmp/caf\xe9.gguf"), "Hello"], b"", 3, "no file"),
         (["-m", "nothing.gguf", "Hello"], b"", 3, "nothing.gguf"),
         (["-m", SHAPES, "Hello"], b"", 3, "is a PNG picture"),
         (["-c", "256", SHAPES, "word " * 300], b"", 4, "tokens"),

@@ -21,9 +21,9 @@ async def main(moment: str) -> None:
     if moment != "loading":
         await starting
     if moment == "encoding":
-        async for event in engine.generate(Request((Message("user", (the_picture("red circle", size=1024), "?")),))):
-            if isinstance(event, Progress):
-                break
+        events = engine.generate(Request((Message("user", (the_picture("red circle", size=1024), "?")),)))
+        assert isinstance(await anext(events), Progress)
+        assert (await engine.stats()).running
     print(engine.connection.pid, flush=True)
     await asyncio.Event().wait()
 

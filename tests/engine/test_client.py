@@ -56,6 +56,55 @@ async def test_cancel_ends_the_stream_at_once_and_keeps_the_text_so_far() -> Non
         assert await said(running.generate(ask())) == "next"
 
 
+async def test_cancelling_while_the_model_loads_ends_the_stream_at_once_and_asks_the_worker_nothing() -> None:
+    may_load = asyncio.Event()
+    connect = scripted(text("never said"), text("next"))
+
+    async def slowly() -> ScriptedWorker:
+        await may_load.wait()
+        return await connect()
+
+    running = Engine(SETTINGS, connect=slowly)
+    request = ask()
+    first = asyncio.ensure_future(anext(running.generate(request)))
+    await asyncio.sleep(0)
+    await running.cancel(request.id)
+    end = await first
+    assert isinstance(end, Finished)
+    assert end.finish_reason == "cancelled"
+    may_load.set()
+    assert await said(running.generate(ask())) == "never said"
+    await running.close()
+
+
+async def test_a_caller_whose_progress_report_fails_gets_its_own_error() -> None:
+    def fails(_: float) -> None:
+        raise BrokenPipeError("nobody reads")
+
+    running = Engine(SETTINGS, on_progress=fails, connect=scripted())
+    with pytest.raises(BrokenPipeError):
+        await running.start()
+    await running.close()
+
+
+async def test_closing_while_the_worker_starts_leaves_none_behind() -> None:
+    may_start = asyncio.Event()
+    connect = scripted()
+
+    async def slowly() -> ScriptedWorker:
+        await may_start.wait()
+        return await connect()
+
+    running = Engine(SETTINGS, connect=slowly)
+    starting = asyncio.ensure_future(running.start())
+    await asyncio.sleep(0)
+    await running.close()
+    may_start.set()
+    with pytest.raises(EngineError, match="closed"):
+        await starting
+    assert running.connection is None
+
+
 async def test_leaving_the_loop_early_cancels_the_request_in_the_worker() -> None:
     async with engine([Text("so far"), Waits()]) as running:
         request = ask()

@@ -25,6 +25,11 @@ CHATML = (
 )
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gguf_vl.engine.prompt._RENDERING_S", 0.1)
+
+
 def model(template: str | None = CHATML, bos: int | None = None) -> Any:
     """A vocabulary of characters: plain ones are their code point + 100."""
     return SimpleNamespace(
@@ -106,6 +111,9 @@ def test_a_template_without_room_for_pictures_is_an_error() -> None:
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", InvalidModelFile),
         ("{% for i in range(999999999) %}x{% endfor %}", InvalidModelFile),
         ("{{ messages.append(1) }}", InvalidModelFile),
+        ("{{ '' }}", InvalidModelFile),
+        ("{{ 1 // 0 }}", InvalidModelFile),
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", InvalidModelFile),
         ("{{ undefined.attribute }}", InvalidModelFile),
         ("{{ raise_exception('roles must alternate') }}", UsageError),
     ],
@@ -113,6 +121,11 @@ def test_a_template_without_room_for_pictures_is_an_error() -> None:
 def test_bad_and_hostile_templates_end_in_one_clear_error(template: str | None, error: type[Exception]) -> None:
     with pytest.raises(error):
         PromptBuilder(model(template)).build([Message("user", ("hi",))])
+
+
+def test_a_template_that_ends_in_a_picture_leaves_no_room_for_an_answer() -> None:
+    with pytest.raises(InvalidModelFile, match="no room for an answer"):
+        PromptBuilder(model("<|image_pad|>")).build([Message("user", (PICTURE, "?"))])
 
 
 def test_pockets_own_template_is_qwens() -> None:

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gguf_vl.errors import InvalidPicture
+from gguf_vl.media.apart import decode_apart
 from gguf_vl.media.pictures import load_picture
 from gguf_vl.types import Picture, PictureLimits
 
@@ -32,11 +33,14 @@ REAL = {
     "TIFF JPEG": encoded(SMALL, "TIFF", compression="jpeg"),
     "TIFF float": encoded(SMALL.convert("F"), "TIFF"),
     "AVIF": encoded(SMALL, "AVIF", speed=10),
-    "HEIC": HEIC,
 }
 MAGIC = sorted(
-    {data[:12] for data in REAL.values()} | {b"%PDF-1.", b"<svg ", b"<?xml", b"\0\0\0\x18ftyp", b"II+\0", b"MM\0*"}
+    {data[:12] for data in [*REAL.values(), HEIC]}
+    | {b"%PDF-1.", b"<svg ", b"<?xml", b"\0\0\0\x18ftyp", b"II+\0", b"MM\0*"}
 )
+
+CRASH = 176
+"""The byte in HEIC that, set to 0x80, crashes libheif 1.23 (found by fuzzing)."""
 
 hostile = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -92,3 +96,34 @@ def test_nothing_is_said_on_stderr_about_broken_files(capfd: pytest.CaptureFixtu
         for cut in range(1, 8):
             assert_picture_or_refusal(whole[: len(whole) * cut // 8])
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("cut", [30, 200, 500, 700])
+def test_a_heic_file_cut_off_is_refused_or_read(cut: int) -> None:
+    assert_picture_or_refusal(HEIC[:cut])
+
+
+@pytest.mark.parametrize("lost", [b"hvcC", b"ispe", b"irot", b"mdat"])
+def test_a_heic_file_that_lost_a_part_is_refused_or_read(lost: bytes) -> None:
+    assert lost in HEIC
+    assert_picture_or_refusal(HEIC.replace(lost, b"\1xxx"))
+
+
+def test_a_heic_file_that_crashes_libheif_leaves_this_process_alive() -> None:
+    pytest.importorskip("pi_heif")
+    crashing = bytearray(HEIC)
+    crashing[CRASH] = 0x80
+    with pytest.raises(InvalidPicture, match=r"its reader crashed|cannot be read"):  # the second once libheif is mended
+        load_picture(bytes(crashing), LIMITS)
+
+
+def test_a_reader_that_crashes_is_told_as_that_with_its_last_words_as_the_cause() -> None:
+    with pytest.raises(InvalidPicture, match="its reader crashed") as caught:
+        decode_apart(b"", "no such kind", "photo.heic", LIMITS, 1000)
+    assert "KeyError" in str(caught.value.__cause__)
+
+
+def test_a_reader_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gguf_vl.media.apart.TIMEOUT_S", 0.0)
+    with pytest.raises(InvalidPicture, match="takes longer than"):
+        load_picture(HEIC, LIMITS)

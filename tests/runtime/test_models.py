@@ -35,6 +35,10 @@ def test_the_largest_installed_model_that_sees_is_used_before_pocket() -> None:
     assert choose(load_settings({"model": "pocket"})).name == "pocket"
 
 
+def test_a_quantisation_may_be_named_too() -> None:
+    assert named("POCKET:F16").name == "pocket"
+
+
 def test_pocket_is_greedy_and_unpunished_unless_asked_otherwise() -> None:
     pocket = named("pocket")
     plain = pocket.sampling(load_settings({}), pictures=True)
