@@ -1,8 +1,8 @@
 """Decoding in a process of its own, for the one parser that hostile bytes can crash.
 
 libheif 1.23 (in pi-heif 1.4, by fuzzing) ends its process with a segmentation fault on damaged HEIC files, already when
-it opens them; one changed byte in the type of an item is enough. Here that costs a child and not the server. The child gets the file on stdin and answers on
-stdout: one line of JSON, either sizes or an error, then the pixels.
+it opens them; one changed byte in the type of an item is enough. Here that costs a child and not the server. The child
+gets the file on stdin and answers on stdout: one line of JSON, either sizes or an error, then the pixels.
 """
 
 from __future__ import annotations
