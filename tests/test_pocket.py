@@ -20,7 +20,8 @@ ASKED = 100
 
 @pytest.fixture(scope="module")
 def asker() -> Iterator[Asker]:
-    with gguf_vl_asker(paths.pocket_dir()) as asker:
+    with pytest.MonkeyPatch.context() as patch, gguf_vl_asker(paths.pocket_dir()) as asker:
+        patch.setattr("draw.font_files", tuple)  # words in Pillow's own font: the same drawings on every machine
         yield asker
 
 

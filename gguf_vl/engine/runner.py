@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from gguf_vl.engine.prompt import Prompt, PromptBuilder
 from gguf_vl.errors import DoesNotFit, UsageError
 from gguf_vl.native.context import Context
 from gguf_vl.native.model import Model
+from gguf_vl.native.owned import Owned
 from gguf_vl.native.sampler import Sampler
 from gguf_vl.native.vision import Vision
 from gguf_vl.types import (
@@ -70,7 +70,7 @@ class _Clock:
         )
 
 
-class Runner:
+class Runner(Owned):
     """A model with its projector and context, and the pictures it has encoded.
 
     `answer` and `prepare` run on the thread that made it; `abort` may be called from any thread.
@@ -241,12 +241,6 @@ class Runner:
             self._vision.close()
         self._context.close()
         self._model.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
 
 def picture_positions(picture: Picture, start: int) -> NDArray[np.int32]:

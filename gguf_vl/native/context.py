@@ -5,14 +5,14 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llama_cpp import llama_cpp as llama
 
 from gguf_vl.errors import DoesNotFit, EngineError
 from gguf_vl.native import log
+from gguf_vl.native.owned import Owned
 from gguf_vl.types import KvType
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Aborted(Exception):
     """Native work was stopped by `abort()` before it was complete."""
 
 
-class Context:
+class Context(Owned):
     """The KV cache of `n_ctx` cells and the buffers of one `llama_decode`, for one sequence.
 
     `n_batch` is the most tokens or embeddings one call may take. `abort()` may be called from any thread; every other
@@ -120,12 +120,6 @@ class Context:
         if self._context:
             llama.llama_free(self._context)
             self._context = self._memory = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
 
 class _Batch:

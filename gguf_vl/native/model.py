@@ -7,18 +7,18 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from llama_cpp import llama_cpp as llama
 
 from gguf_vl.errors import InvalidModelFile
 from gguf_vl.native import log
+from gguf_vl.native.owned import Owned
 
 _MATCHED_ALWAYS = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_USER_DEFINED
 
 
-class Model:
+class Model(Owned):
     """A text model in memory. Contexts and vision made from it must be closed before it is.
 
     `n_gpu_layers` -1 offloads all layers. `on_progress` gets the loaded fraction, 0 to 1.
@@ -134,9 +134,3 @@ class Model:
         if self._model:
             llama.llama_model_free(self._model)
             self._model = self._vocab = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from llama_cpp import llama_cpp as llama
 
+from gguf_vl.native.owned import Owned
 from gguf_vl.types import Sampling
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _RANDOM_SEED = llama.LLAMA_DEFAULT_SEED
 
 
-class Sampler:
+class Sampler(Owned):
     """llama.cpp's chain for one answer, in its own order: penalties, top-k, top-p, min-p, temperature, draw.
 
     At temperature 0 the likeliest token is taken. The penalties see the latest `window` tokens of the answer, none of
@@ -59,9 +59,3 @@ class Sampler:
         if self._chain:
             llama.llama_sampler_free(self._chain)
             self._chain = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()

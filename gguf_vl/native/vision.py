@@ -6,8 +6,7 @@ import ctypes
 import os
 import threading
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llama_cpp import llama_cpp as llama
@@ -16,6 +15,7 @@ from llama_cpp import mtmd_cpp as mtmd
 from gguf_vl.errors import EngineError, InvalidModelFile
 from gguf_vl.native import log
 from gguf_vl.native.context import Aborted
+from gguf_vl.native.owned import Owned
 from gguf_vl.types import Picture, PictureLimits
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _NODES_BETWEEN_CHECKS = 32
 """Graph nodes computed between two looks at the abort flag: more cost less, fewer stop sooner."""
 
 
-class Vision:
+class Vision(Owned):
     """A projector loaded beside its text model. One picture is encoded at a time.
 
     `abort()` may be called from any thread. Raises `InvalidModelFile` when the file is no projector of this model.
@@ -119,9 +119,3 @@ class Vision:
         if self._vision:
             mtmd.mtmd_free(self._vision)
             self._vision = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
