@@ -18,11 +18,10 @@ def gguf_vl(
     *words: str, stdin: bytes = b"", environment: dict[str, str] | None = None, timeout: float = 60
 ) -> subprocess.CompletedProcess[bytes]:
     """`gguf-vl WORDS…` with this standard input, and what it printed."""
-    one_thread = {"GGUF_VL_THREADS": "1"}  # enough for pocket, also where other tests run beside
     return subprocess.run(
         [sys.executable, "-P", "-m", "gguf_vl", *words],
         input=stdin,
         capture_output=True,
         timeout=timeout,
-        env=os.environ | one_thread | (environment or {}),
+        env=os.environ | (environment or {}),
     )
