@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""Measures one model through the engine, beside a bare `llama_decode` loop, and prints JSON.
+
+    scripts/bench_engine.py MODEL [--mmproj FILE] [--size 512x512] [--tokens 64] [--rounds 5] [--threads N]
+
+Seconds of loading, encoding and prefill of one picture, decode rate and the worker's peak memory; then the decode rate
+of a loop around `llama_decode` alone, in a process of its own with the same context, threads and depth. Engine and loop
+take turns, so that both meet the same machine: `ratio` is the middle one of the rounds' ratios. A round is one answer
+of `--tokens` tokens. Peak memory is the worker's resident set at its highest, mapped weights among it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from PIL import Image
+
+from gguf_vl.config import Settings
+from gguf_vl.engine.blocking import BlockingEngine
+from gguf_vl.media.pictures import load_picture
+from gguf_vl.runtime.engines import make_engine
+from gguf_vl.runtime.models import Installed, named
+from gguf_vl.types import EngineSettings, Finished, Message, Picture, Request, Sampling
+
+
+def bare_loop(settings: EngineSettings, pipe: Connection) -> None:
+    """Answers each (depth, tokens) with the rate of decoding that many tokens, one by one, behind that many cells."""
+    from llama_cpp import llama_cpp as llama
+
+    silent = llama.llama_log_callback(lambda *_: None)
+    llama.llama_log_set(silent, None)
+    llama.llama_backend_init()
+    params = llama.llama_model_default_params()
+    params.n_gpu_layers = settings.n_gpu_layers
+    model = llama.llama_model_load_from_file(os.fsencode(settings.model), params)
+    of_context = llama.llama_context_default_params()
+    of_context.n_ctx = settings.n_ctx
+    of_context.n_batch = of_context.n_ubatch = settings.n_batch
+    of_context.n_threads = of_context.n_threads_batch = settings.n_threads
+    context = llama.llama_init_from_model(model, of_context)
+    pipe.send("ready")
+    while work := pipe.recv():
+        depth, n_tokens = work
+        llama.llama_memory_clear(llama.llama_get_memory(context), False)
+        for start in range(0, depth, settings.n_batch):
+            n = min(settings.n_batch, depth - start)
+            filler = (llama.llama_token * n)(*range(100, 100 + n))
+            assert llama.llama_decode(context, llama.llama_batch_get_one(filler, n)) == 0
+        llama.llama_synchronize(context)
+        one = (llama.llama_token * 1)(100)
+        batch = llama.llama_batch_get_one(one, 1)
+        began = time.perf_counter()
+        for _ in range(n_tokens):
+            assert llama.llama_decode(context, batch) == 0
+            llama.llama_synchronize(context)
+        pipe.send(n_tokens / (time.perf_counter() - began))
+
+
+def picture(size: tuple[int, int], installed: Installed) -> Picture:
+    """A picture of noise, as the engine takes it; pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return load_picture(file.getvalue(), installed.limits)
+
+
+def answer(engine: BlockingEngine, seen: Picture, n_tokens: int) -> Finished:
+    """Asks about the picture for exactly `n_tokens` tokens."""
+    sampling = Sampling(temperature=0.0, max_tokens=n_tokens)
+    request = Request((Message("user", (seen, "Describe the picture.")),), sampling)
+    return [event for event in engine.generate(request) if isinstance(event, Finished)][-1]
+
+
+def worker_peak() -> int:
+    """The highest resident memory of the engine's process so far, bytes (Linux); its present one elsewhere."""
+    worker = next(child for child in psutil.Process().children() if "gguf_vl.engine.worker" in child.cmdline())
+    status = Path(f"/proc/{worker.pid}/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return int(worker.memory_info().rss)
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Everything that is printed."""
+    installed = named(str(args.model), mmproj=args.mmproj)
+    engine = BlockingEngine(make_engine(installed, Settings(threads=args.threads)))
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    with engine:
+        loaded = engine.start()
+        seen = picture(args.size, installed)
+        first = answer(engine, seen, args.tokens)
+        peak = worker_peak()
+        loop = spawn.Process(target=bare_loop, args=(engine.settings, theirs), daemon=True)
+        loop.start()
+        ours.recv()
+        rounds = []
+        for _ in range(args.rounds):
+            done = answer(engine, seen, args.tokens)
+            assert done.timings.decode_tps is not None
+            ours.send((done.usage.prompt_tokens, args.tokens))
+            rounds.append((done.timings.decode_tps, ours.recv()))
+        ours.send(None)
+        loop.join()
+    return {
+        "model": args.model.name,
+        "threads": engine.settings.n_threads,
+        "n_ctx": engine.settings.n_ctx,
+        "image_tokens": first.usage.image_tokens,
+        "prompt_tokens": first.usage.prompt_tokens,
+        "completion_tokens": first.usage.completion_tokens,
+        "load_s": round(loaded.load_s, 3),
+        "encode_s": round(first.timings.encode_s, 3),
+        "prefill_s": round(first.timings.prefill_s, 3),
+        "peak_bytes": peak,
+        "decode_tps": round(statistics.median(rate for rate, _ in rounds), 3),
+        "bare_decode_tps": round(statistics.median(rate for _, rate in rounds), 3),
+        "ratio": round(statistics.median(rate / bare for rate, bare in rounds), 4),
+        "rounds": [[round(rate, 3), round(bare, 3)] for rate, bare in rounds],
+    }
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, height = text.split("x")
+    return int(width), int(height)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measures a model through the engine, beside a bare loop.")
+    parser.add_argument("model", type=Path, help="a GGUF file")
+    parser.add_argument("--mmproj", type=Path, help="its projector, where it is not beside it")
+    parser.add_argument("--size", type=_size, default=(512, 512), help="of the picture, pixels")
+    parser.add_argument("--tokens", type=int, default=64, help="per answer")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="of both; default the engine's")
+    json.dump(measure(parser.parse_args()), sys.stdout, indent=1)
+    print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+#!/usr/bin/env python3
+"""Writes a GGUF pair with a published Qwen3-VL's exact tensor shapes and types, and random weights.
+
+    scripts/make_synthetic.py 2b DIR [--quant Q4_K_M|Q8_0] [--mmproj F16|Q8_0]
+
+For benchmarks and memory checks where the real files are out of reach: speed, memory and file sizes are those of the
+published model, answers are noise. Every weight block is valid, and activations stay about as large as in a trained
+model. The vocabulary has the published size and special tokens; its first entries are pocket's, so that questions
+about pictures become words, and the rest is made up. Needs gguf-vl with its `test` extra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import string
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
+from gguf.constants import LlamaFileType, TokenType, VisionProjectorType
+
+from gguf_vl import catalogue
+from gguf_vl.catalogue import Shape, TextShape, VisionShape
+
+POCKET = Path(__file__).parent / "pocket"
+POOL_BLOCKS = 1 << 16
+"""Different blocks per type of weight; tensors repeat them from different starts."""
+SPREAD = 0.02
+"""Standard deviation of the weights."""
+SPECIAL = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
+    "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
+    "<|image_pad|>", "<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>",
+    "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>",
+    "<think>", "</think>",
+)  # fmt: skip
+FIRST_SPECIAL = 151_643
+"""Id of the first special token; ordinary ones lie below, unused ones above the special ones."""
+
+Type = GGMLQuantizationType
+_PLAIN: dict[Type, np.dtype[Any]] = {Type.F32: np.dtype(np.float32), Type.F16: np.dtype(np.float16)}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor to be written. `shape` is rows first, as numpy has it."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: Type
+
+
+def text_tensors(shape: TextShape, quant: str) -> Iterator[Tensor]:
+    """The text tower's tensors with the types llama.cpp's quantiser gives them."""
+    q8 = quant == "Q8_0"
+    most, more = (Type.Q8_0, Type.Q8_0) if q8 else (Type.Q4_K, Type.Q6_K)
+    wide = shape.n_embd
+    yield Tensor("token_embd.weight", (shape.n_vocab, wide), more if shape.tied_embeddings else most)
+    yield Tensor("output_norm.weight", (wide,), Type.F32)
+    if not shape.tied_embeddings:
+        yield Tensor("output.weight", (shape.n_vocab, wide), more)
+    n_q, n_kv = shape.n_head * shape.head_dim, shape.n_head_kv * shape.head_dim
+    for layer in range(shape.n_layer):
+        eighth = shape.n_layer // 8
+        finer = more if layer < eighth or layer >= 7 * shape.n_layer // 8 or (layer - eighth) % 3 == 2 else most
+        tensors = {
+            "attn_norm": ((wide,), Type.F32),
+            "attn_q": ((n_q, wide), most),
+            "attn_k": ((n_kv, wide), most),
+            "attn_v": ((n_kv, wide), finer),
+            "attn_output": ((wide, n_q), most),
+            "attn_q_norm": ((shape.head_dim,), Type.F32),
+            "attn_k_norm": ((shape.head_dim,), Type.F32),
+            "ffn_norm": ((wide,), Type.F32),
+            "ffn_gate": ((shape.n_ff, wide), most),
+            "ffn_up": ((shape.n_ff, wide), most),
+            "ffn_down": ((wide, shape.n_ff), finer),
+        }
+        for part, (size, type_) in tensors.items():
+            yield Tensor(f"blk.{layer}.{part}.weight", size, type_)
+
+
+def projector_tensors(shape: VisionShape, quant: str) -> Iterator[Tensor]:
+    """The vision tower's and the projector's tensors."""
+    wide, merged = shape.n_embd, shape.n_embd * shape.spatial_merge**2
+    kernel = (wide, 3, shape.patch_size, shape.patch_size)
+    of_kernel = Type.F16 if quant == "F16" else Type.F32
+    for end in ("", ".1"):
+        yield Tensor(f"v.patch_embd.weight{end}", kernel, of_kernel)
+    yield Tensor("v.patch_embd.bias", (wide,), Type.F32)
+    yield Tensor("v.position_embd.weight", (shape.n_positions, wide), Type.F32)
+    layers: dict[str, tuple[int, ...]] = {"v.post_ln": (wide,), "mm.0": (merged, merged), "mm.2": (shape.n_out, merged)}
+    for layer in range(shape.n_layer):
+        block = f"v.blk.{layer}"
+        layers |= {
+            f"{block}.ln1": (wide,),
+            f"{block}.ln2": (wide,),
+            f"{block}.attn_qkv": (3 * wide, wide),
+            f"{block}.attn_out": (wide, wide),
+            f"{block}.ffn_up": (shape.n_ff, wide),
+            f"{block}.ffn_down": (wide, shape.n_ff),
+        }
+    for layer in shape.deepstack_layers:
+        block = f"v.deepstack.{layer}"
+        layers |= {f"{block}.norm": (merged,), f"{block}.fc1": (merged, merged), f"{block}.fc2": (shape.n_out, merged)}
+    for name, size in layers.items():
+        if len(size) == 1:
+            of_weight = Type.F32
+        elif quant == "Q8_0" and size[1] % GGML_QUANT_SIZES[Type.Q8_0][0] == 0:
+            of_weight = Type.Q8_0
+        else:
+            of_weight = Type.F16
+        yield Tensor(f"{name}.weight", size, of_weight)
+        yield Tensor(f"{name}.bias", size[:1], Type.F32)
+
+
+class Weights:
+    """Random valid data for tensors of any type."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._pools: dict[Type, np.ndarray] = {}
+
+    def data(self, tensor: Tensor) -> np.ndarray:
+        """The bytes of a tensor [rows, bytes per row], or its elements where they are plain numbers."""
+        if len(tensor.shape) == 1:
+            norm = "norm" in tensor.name or "ln" in tensor.name.split(".")[-2]
+            return np.full(tensor.shape, norm and tensor.name.endswith("weight"), np.float32)
+        if tensor.type not in self._pools:
+            self._pools[tensor.type] = self._pool(tensor.type)
+        pool = self._pools[tensor.type]
+        block, width = GGML_QUANT_SIZES[tensor.type]
+        blocks = int(np.prod(tensor.shape)) // block
+        start = int(self._rng.integers(len(pool)))
+        data = np.resize(np.roll(pool, start, axis=0), (blocks, pool.shape[1]))
+        rows = tensor.shape if pool.dtype != np.uint8 else (*tensor.shape[:-1], tensor.shape[-1] // block * width)
+        return data.reshape(rows)
+
+    def _pool(self, type_: Type) -> np.ndarray:
+        rng, n = self._rng, POOL_BLOCKS
+        if type_ in _PLAIN:
+            return rng.normal(0, SPREAD, (32 * n, 1)).astype(_PLAIN[type_])
+        if type_ is Type.Q8_0:  # scale, 32 int8
+            quants = rng.integers(-127, 128, (n, 32), dtype=np.int8)
+            return _blocks(_scales(rng, n, SPREAD / 73), quants)
+        if type_ is Type.Q6_K:  # 192 bytes of quants, 16 int8 scales, scale: d · scale · (q - 32)
+            quants = rng.integers(0, 256, (n, 192), dtype=np.uint8)
+            scales = rng.choice(np.array([-1, 1], np.int8), (n, 16)) * rng.integers(32, 64, (n, 16), dtype=np.int8)
+            return _blocks(quants, scales, _scales(rng, n, SPREAD / (18.5 * 48)))
+        # Q4_K: scale, least, eight 6-bit pairs of them in 12 bytes, 128 bytes of quants: d · scale · q - dmin · least.
+        # Equal pairs and dmin = 7.5 d make the mean zero, for 7.5 is the mean of q.
+        d = _scales(rng, n, SPREAD / (4.6 * 48)).view(np.float16)
+        pairs = rng.integers(32, 64, (n, 8), dtype=np.uint8)
+        low, high = pairs[:, :4], pairs[:, 4:]
+        packed = [low | (high >> 4 << 6), low | (high >> 4 << 6), (high & 15) | ((high & 15) << 4)]
+        return _blocks(d, d * np.float16(7.5), *packed, rng.integers(0, 256, (n, 128), dtype=np.uint8))
+
+
+def _scales(rng: np.random.Generator, n: int, size: float) -> np.ndarray:
+    return (size * rng.uniform(0.8, 1.2, (n, 1))).astype(np.float16)
+
+
+def _blocks(*parts: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.ascontiguousarray(part).view(np.uint8) for part in parts], axis=1)
+
+
+def vocabulary(size: int) -> tuple[list[str], list[TokenType], list[str]]:
+    """Tokens, their types and the merges: pocket's first, then made-up words of ASCII letters."""
+    kept = json.loads((POCKET / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    special = set(SPECIAL)
+    tokens = [token for token, _ in sorted(kept["vocab"].items(), key=lambda item: item[1]) if token not in special]
+    merges = [rule if isinstance(rule, str) else " ".join(rule) for rule in kept["merges"]]
+    rng = random.Random(0)
+    known = set(tokens)
+    words = [token for token in tokens if token.lstrip("Ġ") and set(token.lstrip("Ġ")) <= set(string.ascii_letters)]
+    while len(tokens) < FIRST_SPECIAL:
+        left, right = rng.choice(words), rng.choice(words)
+        made = left + right
+        if made not in known and len(made) <= 13 and not right.startswith("Ġ"):
+            known.add(made)
+            tokens.append(made)
+            merges.append(f"{left} {right}")
+            if len(made) <= 8:
+                words.append(made)
+    types = [TokenType.NORMAL] * len(tokens) + [TokenType.CONTROL] * len(SPECIAL)
+    tokens += SPECIAL
+    unused = size - len(tokens)
+    return tokens + [f"[PAD{len(tokens) + i}]" for i in range(unused)], types + [TokenType.UNUSED] * unused, merges
+
+
+def write_text(shape: Shape, quant: str, n_ctx_train: int, path: Path) -> None:
+    """Writes the text tower."""
+    text = shape.text
+    writer = GGUFWriter(path, "qwen3vl")
+    writer.add_type("model")
+    writer.add_name("synthetic Qwen3-VL: random weights")
+    writer.add_file_type(LlamaFileType.MOSTLY_Q8_0 if quant == "Q8_0" else LlamaFileType.MOSTLY_Q4_K_M)
+    writer.add_quantization_version(2)
+    writer.add_block_count(text.n_layer)
+    writer.add_context_length(n_ctx_train)
+    writer.add_embedding_length(text.n_embd)
+    writer.add_feed_forward_length(text.n_ff)
+    writer.add_head_count(text.n_head)
+    writer.add_head_count_kv(text.n_head_kv)
+    writer.add_key_length(text.head_dim)
+    writer.add_value_length(text.head_dim)
+    writer.add_rope_freq_base(text.rope_base)
+    writer.add_rope_dimension_sections([*text.rope_sections, 0])
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_num_deepstack_layers(len(shape.vision.deepstack_layers))
+    tokens, types, merges = vocabulary(text.n_vocab)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges(merges)
+    writer.add_eos_token_id(tokens.index("<|im_end|>"))
+    writer.add_pad_token_id(tokens.index("<|endoftext|>"))
+    writer.add_bos_token_id(tokens.index("<|endoftext|>"))
+    writer.add_add_bos_token(False)
+    writer.add_chat_template((POCKET / "chat_template.jinja").read_text(encoding="utf-8").rstrip("\n"))
+    _write(writer, list(text_tensors(text, quant)))
+
+
+def write_projector(shape: VisionShape, quant: str, path: Path) -> None:
+    """Writes the vision tower and its projector."""
+    writer = GGUFWriter(path, "clip")
+    writer.add_type("mmproj")
+    writer.add_name("synthetic Qwen3-VL: random weights")
+    writer.add_file_type(LlamaFileType.MOSTLY_Q8_0 if quant == "Q8_0" else LlamaFileType.MOSTLY_F16)
+    writer.add_clip_has_vision_encoder(True)
+    writer.add_clip_projector_type(VisionProjectorType.QWEN3VL)
+    writer.add_vision_projection_dim(shape.n_out)
+    writer.add_vision_image_size(round(shape.n_positions**0.5) * shape.patch_size)
+    writer.add_vision_patch_size(shape.patch_size)
+    writer.add_vision_embedding_length(shape.n_embd)
+    writer.add_vision_feed_forward_length(shape.n_ff)
+    writer.add_vision_block_count(shape.n_layer)
+    writer.add_vision_head_count(shape.n_head)
+    writer.add_vision_attention_layernorm_eps(1e-6)
+    writer.add_vision_image_mean([0.5, 0.5, 0.5])
+    writer.add_vision_image_std([0.5, 0.5, 0.5])
+    writer.add_vision_spatial_merge_size(shape.spatial_merge)
+    writer.add_vision_use_gelu(True)
+    writer.add_vision_is_deepstack_layers([layer in shape.deepstack_layers for layer in range(shape.n_layer)])
+    _write(writer, list(projector_tensors(shape, quant)))
+
+
+def _write(writer: GGUFWriter, tensors: list[Tensor]) -> None:
+    """Writes header and tensors, one tensor in memory at a time."""
+    for tensor in tensors:
+        block, width = GGML_QUANT_SIZES[tensor.type]
+        n_bytes = int(np.prod(tensor.shape)) // block * width
+        plain = _PLAIN.get(tensor.type)
+        raw = (*tensor.shape[:-1], tensor.shape[-1] // block * width)
+        writer.add_tensor_info(
+            tensor.name,
+            tensor.shape if plain else raw,
+            plain or np.dtype(np.uint8),
+            n_bytes,
+            raw_dtype=None if plain else tensor.type,
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    weights = Weights(seed=len(tensors))
+    for tensor in tensors:
+        writer.write_tensor_data(weights.data(tensor))
+    writer.close()
+
+
+def main() -> None:
+    """Writes both files and says on stdout, as JSON, where they are and how far their sizes are from the published."""
+    parser = argparse.ArgumentParser(
+        description="Writes a GGUF pair with a published model's shapes and random weights."
+    )
+    parser.add_argument("model", choices=("2b", "4b", "8b"))
+    parser.add_argument("folder", type=Path, metavar="DIR", help="where both files go")
+    parser.add_argument("--quant", choices=("Q4_K_M", "Q8_0"), default="Q4_K_M", help="of the text tower")
+    parser.add_argument("--mmproj", choices=("F16", "Q8_0"), default="Q8_0", help="of the projector")
+    args = parser.parse_args()
+    model, variant = catalogue.find(f"{args.model}:{args.quant.lower()}")
+    projector = next(p for p in model.projectors if p.quant == args.mmproj.lower())
+    shape = model.shape
+    assert shape is not None
+    args.folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for published in (variant.file, projector.file):
+        path = args.folder / f"synthetic-{published.name}"
+        unfinished = path.with_name(path.name + ".part")
+        if published is variant.file:
+            write_text(shape, args.quant, model.n_ctx_train, unfinished)
+        else:
+            write_projector(shape.vision, args.mmproj, unfinished)
+        unfinished.replace(path)
+        size = path.stat().st_size
+        of_published = round(size / published.size, 5) if published.size else None
+        made.append({"file": str(path), "bytes": size, "of_published": of_published})
+    json.dump(made, sys.stdout, indent=1)
+    print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Models with real shapes and random weights: the published sizes, valid blocks, and a pair that answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGML_QUANT_SIZES
+from gguf.quants import dequantize
+
+from gguf_vl import catalogue
+from gguf_vl.gguf.header import read_header
+from tests.cli.command import gguf_vl
+from tests.scenes import png, scene
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+from make_synthetic import SPREAD, Tensor, Type, Weights, projector_tensors, text_tensors, write_projector, write_text
+
+LARGEST_HEADER = 6_100_000
+"""Bytes: a vocabulary of 151,936 entries with its merges."""
+
+
+def n_bytes(tensor: Tensor) -> int:
+    block, width = GGML_QUANT_SIZES[tensor.type]
+    return int(np.prod(tensor.shape)) // block * width
+
+
+@pytest.mark.parametrize("quant", ["Q4_K_M", "Q8_0"])
+@pytest.mark.parametrize("name", ["2b", "4b", "8b"])
+def test_text_tensors_leave_the_published_file_room_for_its_header_only(name: str, quant: str) -> None:
+    model, variant = catalogue.find(f"{name}:{quant.lower()}")
+    assert model.shape is not None
+    assert variant.file.size is not None
+    header = variant.file.size - sum(n_bytes(tensor) for tensor in text_tensors(model.shape.text, quant))
+    assert 5_800_000 < header < LARGEST_HEADER
+
+
+@pytest.mark.parametrize("quant", ["F16", "Q8_0"])
+@pytest.mark.parametrize("name", ["2b", "4b", "8b"])
+def test_projector_tensors_leave_the_published_file_room_for_its_header_only(name: str, quant: str) -> None:
+    model, _ = catalogue.find(name)
+    published = next(p.file.size for p in model.projectors if p.quant == quant.lower())
+    assert model.shape is not None
+    assert published is not None
+    header = published - sum(n_bytes(tensor) for tensor in projector_tensors(model.shape.vision, quant))
+    assert 0 < header < 30_000
+
+
+@pytest.mark.parametrize("type_", [Type.Q4_K, Type.Q6_K, Type.Q8_0, Type.F16, Type.F32])
+def test_weights_of_every_type_are_centred_and_of_one_size(type_: Type) -> None:
+    data = Weights(seed=1).data(Tensor("x.weight", (300, 2048), type_))
+    values = dequantize(data, type_) if data.dtype == np.uint8 else data.astype(np.float32)
+    assert values.shape == (300, 2048)
+    assert abs(values.mean()) < SPREAD / 100
+    assert values.std() == pytest.approx(SPREAD, rel=0.05)
+
+
+def test_a_pair_with_few_layers_loads_and_answers_about_a_picture(tmp_path: Path) -> None:
+    shape = catalogue.find("2b")[0].shape
+    assert shape is not None
+    small = replace(
+        shape,
+        text=replace(shape.text, n_embd=256, n_layer=4, n_head=2, n_head_kv=1, n_ff=256),
+        vision=replace(shape.vision, n_embd=128, n_layer=3, n_head=2, n_ff=256, deepstack_layers=(0, 1), n_out=256),
+    )
+    write_text(small, "Q4_K_M", 4096, tmp_path / "small.gguf")
+    write_projector(small.vision, "Q8_0", tmp_path / "mmproj-small.gguf")
+    assert read_header(tmp_path / "small.gguf").metadata["general.architecture"] == "qwen3vl"
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(png(scene("red circle")))
+    model = str(tmp_path / "small.gguf")
+    done = gguf_vl("ask", "-m", model, "--json", "--max-tokens", "8", str(picture), "What is this?")
+    assert done.returncode == 0, done.stderr
+    usage = json.loads(done.stdout)["usage"]
+    assert (usage["image_tokens"], usage["completion_tokens"]) == (64, 8)
