@@ -68,15 +68,27 @@ class Shape:
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A printed word and one box in pixels per character."""
+
+    text: str
+    boxes: tuple[Box, ...]
+
+
 @dataclass(slots=True)
 class Scene:
     """A picture and everything that is in it."""
 
     picture: Image.Image
     shapes: list[Shape] = field(default_factory=list)
-    word: str | None = None
-    word_boxes: list[Box] = field(default_factory=list)
-    """One box per character of `word`, pixels."""
+    words: list[Word] = field(default_factory=list)
+    """At most one, but on a page."""
+
+    @property
+    def word(self) -> str | None:
+        """The printed word, if there is one."""
+        return self.words[0].text if self.words else None
 
 
 @lru_cache(maxsize=1)
@@ -128,6 +140,21 @@ def draw_scene(
         _add_word(rng, scene, fonts if fonts is not None else font_files(), taken, crowded=len(wanted) > 2)
     for number, (kind, colour) in enumerate(wanted):
         _add_shape(rng, scene, kind, colour, taken, len(wanted) - number)
+    return scene
+
+
+def draw_page(seed: int, size: tuple[int, int]) -> Scene:
+    """A picture crowded with words and shapes, to learn to see from: no question is asked about it."""
+    rng = random.Random(seed)
+    scene = Scene(_background(rng, *size))
+    taken: list[Box] = []
+    n_words = rng.randint(2, max(3, size[0] * size[1] // (5 * CELL**2)))
+    for number in range(n_words):
+        _add_word(rng, scene, font_files(), taken, crowded=number > 0)
+        if len(scene.words) < number - 3:
+            break
+    for _ in range(rng.choice((0, 0, 2, 6))):
+        _add_shape(rng, scene, rng.choice(KINDS), rng.choice(COLOURS), taken, 6)
     return scene
 
 
@@ -276,18 +303,22 @@ def _add_word(rng: random.Random, scene: Scene, fonts: Sequence[str], taken: lis
         path = None if not fonts or rng.random() < 0.08 else rng.choice(fonts)
         largest = max(16.0, min(height * (0.28 if crowded else 0.42), 0.26 * math.sqrt(width * height)) * 0.93**attempt)
         font = _font(path, round(math.exp(rng.uniform(math.log(15), math.log(max(18.0, largest))))))
-        edges = [font.getlength(word[:i]) for i in range(len(word) + 1)]
-        if edges[-1] / len(word) < _MIN_ADVANCE:
+        if font.getlength(word) / len(word) < _MIN_ADVANCE:
             continue
         left, top, right, bottom = font.getbbox(word, anchor="ls")
         if right - left > width - 6 or bottom - top > height - 6:
             continue
-        x = round(rng.uniform(3 - left, width - 3 - right))
-        y = round(rng.uniform(3 - top, height - 3 - bottom))
+        for _ in range(6):
+            x = round(rng.uniform(3 - left, width - 3 - right))
+            y = round(rng.uniform(3 - top, height - 3 - bottom))
+            box = (x + left - 3, y + top - 3, x + right + 3, y + bottom + 3)
+            if not any(_near(box, other, 0.0) for other in taken):
+                break
+        else:
+            continue
         ImageDraw.Draw(scene.picture).text((x, y), word, rng.choice(_TEXT_COLOURS), font=font, anchor="ls")
-        taken.append((x + left - 3, y + top - 3, x + right + 3, y + bottom + 3))
-        scene.word = word
-        scene.word_boxes = [
-            (x + edges[i], float(y + top), x + edges[i + 1], float(y + bottom)) for i in range(len(word))
-        ]
+        taken.append(box)
+        edges = [font.getlength(word[:i]) for i in range(len(word) + 1)]
+        boxes = tuple((x + edges[i], float(y + top), x + edges[i + 1], float(y + bottom)) for i in range(len(word)))
+        scene.words.append(Word(word, boxes))
         return

@@ -200,6 +200,23 @@ def _row(
     return row
 
 
+def agreement(folder: Path, kinds: Sequence[str], count: int) -> dict[str, Any]:
+    """How many answers through gguf_vl and llama.cpp are those of the same weights in transformers, to the letter."""
+    asked, differing = 0, []
+    with gguf_vl_asker(folder) as ours, transformers_asker(folder) as theirs:
+        for kind in kinds:
+            for language in ("en", "zh"):
+                for number, (scenes, exchange) in enumerate(examples(kind, language, count, None)):
+                    pictures = [scene.picture for scene in scenes]
+                    chat: Chat = [(turn.question, turn.answer) for turn in exchange.turns[:-1]]
+                    question, first = exchange.turns[-1].question, number % 2 == 1
+                    answers = [asker(pictures, question, chat, first) for asker in (ours, theirs)]
+                    asked += 1
+                    if answers[0] != answers[1]:
+                        differing.append([question, *answers])
+    return {"asked": asked, "identical": round(1 - len(differing) / asked, 4), "differing": differing}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures pocket on held-out drawings.")
     parser.add_argument("folder", type=Path, help="folder of the exported pair")
@@ -217,6 +234,7 @@ def main() -> None:
         from compare import compare
 
         print(json.dumps({"llama_cpp_against_transformers": compare(args.folder)}))
+        print(json.dumps({"answers": agreement(args.folder, args.kinds, args.questions)}, ensure_ascii=False))
 
 
 if __name__ == "__main__":

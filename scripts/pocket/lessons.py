@@ -9,15 +9,16 @@ asked, and no answer can be copied from another one.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from draw import CELL, CHARACTERS, COLOURS, KINDS, TRAINING_SEEDS, Scene, draw_scene, random_size
+from draw import CELL, CHARACTERS, COLOURS, KINDS, TRAINING_SEEDS, Scene, draw_page, draw_scene, random_size
 from elsewhere import honest_sentence
 from model import patches
-from questions import Exchange, Turn, ask, ask_of_one, ask_which
+from questions import Exchange, Turn, ask, ask_of_one, ask_which, thousandths
 from vocabulary import encode, token_id
 
 MIX = {
@@ -25,9 +26,9 @@ MIX = {
     "shape": 4.0,
     "count": 5.0,
     "count kind": 1.5,
-    "place": 2.0,
-    "box": 1.2,
-    "text": 2.0,
+    "place": 2.5,
+    "box": 2.5,
+    "text": 3.0,
     "describe": 1.0,
     "list": 0.4,
     "absent": 2.0,
@@ -35,11 +36,17 @@ MIX = {
     "else": 1.0,
 }
 """How often each kind of question is asked, relative to the others."""
-CHINESE_SHARE = 0.3
+CHINESE_SHARE = 0.4
+QUESTION_FIRST_SHARE = 0.35
+"""Batches in which every chat has its first question before the picture."""
 QUESTION_TOKENS = 150
 """Questions are added to a sequence until they and their answers take so many tokens."""
-SIZE_MIX = (((16, 48), 0.56), ((49, 110), 0.25), ((111, 300), 0.13), ((301, 1024), 0.06))
+SIZE_MIX = (((16, 48), 0.40), ((49, 110), 0.26), ((111, 300), 0.19), ((301, 1024), 0.15))
 """Ranges of image tokens and how often a batch is drawn from each."""
+PAGE_LOAD = 1.5
+"""Image tokens of pages in a batch, relative to those of its pictures."""
+PAGE_USES = 3
+"""How often each page is seen, on average."""
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
     "You are a helpful vision assistant.",
@@ -85,8 +92,9 @@ class Sequence:
         self._add((*encode(text), token_id(_END)), len(self.kinds))
         self.kinds.append(kind)
 
-    def picture(self, rows: int, columns: int) -> None:
-        """Adds a picture of rows x columns tokens, with its start and end."""
+    def picture(self, scene: Scene) -> None:
+        """Adds the tokens of a scene's picture, with their start and end."""
+        rows, columns = scene.picture.height // CELL, scene.picture.width // CELL
         self._add((token_id("<|vision_start|>"),), -1)
         start, count = self._next, rows * columns
         self.ids += [token_id("<|image_pad|>")] * count
@@ -119,14 +127,26 @@ class Sequence:
 
 
 @dataclass(slots=True)
-class Batch:
-    """Sequences of one batch and their pictures, as arrays."""
+class Pictures:
+    """Pictures of one size, and what the vision tower should see in them."""
 
     rows: int
     columns: int
     """Merged tokens of every picture."""
     patches: np.ndarray
-    """[pictures, patches, 768] uint8; with two per sequence, first and second in turn."""
+    """[pictures, patches, 768] uint8"""
+    dense: dict[str, np.ndarray]
+    """Targets per merged token [pictures, tokens, …]."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Sequences of one batch and their pictures, as arrays."""
+
+    pictures: Pictures | None
+    """With two per sequence, first and second in turn; None where nothing is shown."""
+    pages: Pictures
+    """Without a question."""
     ids: np.ndarray
     """[batch, length]"""
     positions: np.ndarray
@@ -137,8 +157,6 @@ class Batch:
     """[batch, length]: number of the answer in the batch, -1 outside answers."""
     kinds: list[str]
     """Per answer."""
-    dense: dict[str, np.ndarray]
-    """Targets per merged token [pictures, tokens, …]."""
 
 
 def choose_language(rng: random.Random) -> str:
@@ -178,55 +196,70 @@ def _about_nothing(rng: random.Random, scene: Scene) -> Exchange:
     return exchange
 
 
-def write_sequence(scenes: list[Scene], rng: random.Random) -> Sequence:
+def write_sequence(scenes: list[Scene], rng: random.Random, question_first: bool) -> Sequence:
     """A chat about no, one or two scenes of the same size, in one of the forms in which people ask."""
     sequence = Sequence()
     if rng.random() < 0.25:
         sequence.text(f"<|im_start|>system\n{rng.choice(SYSTEM_PROMPTS)}<|im_end|>\n")
     sequence.text(_USER)
-    shapes = [(scene.picture.height // CELL, scene.picture.width // CELL) for scene in scenes]
     if not scenes:
-        scene = draw_scene(rng.choice(TRAINING_SEEDS), size=(128, 128))
-        while len(sequence.ids) < 2 * QUESTION_TOKENS:
-            sequence.branch()
-            sequence.turns(_about_nothing(rng, scene))
-        return sequence
-    if len(scenes) == 2:
-        both = (scenes[0], scenes[1])
-        if rng.random() < 0.6:
-            sequence.picture(*shapes[0])
-            sequence.picture(*shapes[1])
-            limit = len(sequence.ids) + QUESTION_TOKENS
-            while len(sequence.ids) < limit:
-                sequence.branch()
-                sequence.turns(_about_two(both, rng))
-            return sequence
-        sequence.picture(*shapes[0])
-        sequence.turns(_exchange(scenes[0], rng, single=True))
-        sequence.text("\n" + _USER)
-        sequence.picture(*shapes[1])
-        _ask_in_branches(sequence, scenes[1], rng)
-        return sequence
-    form = rng.random()
-    # Behind a large picture the question before it is far away, which is harder.
-    if form < (0.27 if shapes[0][0] * shapes[0][1] < 100 else 0.5):
-        first = _exchange(scenes[0], rng, single=True)
-        sequence.text(first.turns[0].question)
-        sequence.picture(*shapes[0])
-        sequence.text(_ASSISTANT)
-        sequence.answer(first.turns[0].answer, f"{first.kind} {first.language}")
-        _ask_in_branches(sequence, scenes[0], rng, first=False)
-        return sequence
-    if form > 0.94:
-        sequence.turns(_about_nothing(rng, scenes[0]))
-        sequence.text("\n" + _USER)
-    sequence.picture(*shapes[0])
-    _ask_in_branches(sequence, scenes[0], rng)
+        _ask_about_nothing(sequence, rng)
+    elif question_first:
+        _ask_first(sequence, scenes, rng)
+    elif len(scenes) == 2:
+        _ask_about_two(sequence, (scenes[0], scenes[1]), rng)
+    else:
+        if rng.random() < 0.06:
+            sequence.turns(_about_nothing(rng, scenes[0]))
+            sequence.text("\n" + _USER)
+        sequence.picture(scenes[0])
+        _ask_in_branches(sequence, scenes[0], rng)
     return sequence
 
 
-def _ask_in_branches(sequence: Sequence, scene: Scene, rng: random.Random, first: bool = True) -> None:
-    limit = len(sequence.ids) + QUESTION_TOKENS
+def _ask_about_nothing(sequence: Sequence, rng: random.Random) -> None:
+    scene = draw_scene(rng.choice(TRAINING_SEEDS), size=(128, 128))
+    while len(sequence.ids) < 2 * QUESTION_TOKENS:
+        sequence.branch()
+        sequence.turns(_about_nothing(rng, scene))
+
+
+def _ask_first(sequence: Sequence, scenes: list[Scene], rng: random.Random) -> None:
+    """A question before the pictures, and a few after the answer."""
+    exchange = _about_two((scenes[0], scenes[1]), rng) if len(scenes) == 2 else _exchange(scenes[0], rng)
+    first, *others = exchange.turns
+    kind = f"{exchange.kind} {exchange.language}"
+    sequence.text(first.question)
+    for scene in scenes:
+        sequence.picture(scene)
+    sequence.text(_ASSISTANT)
+    sequence.answer(first.answer, kind)
+    for turn in others:
+        sequence.text("\n" + _USER + turn.question + _ASSISTANT)
+        sequence.answer(turn.answer, kind)
+    if len(scenes) == 1:
+        _ask_in_branches(sequence, scenes[0], rng, first=False, tokens=QUESTION_TOKENS // 3)
+
+
+def _ask_about_two(sequence: Sequence, scenes: tuple[Scene, Scene], rng: random.Random) -> None:
+    sequence.picture(scenes[0])
+    if rng.random() < 0.6:
+        sequence.picture(scenes[1])
+        limit = len(sequence.ids) + QUESTION_TOKENS
+        while len(sequence.ids) < limit:
+            sequence.branch()
+            sequence.turns(_about_two(scenes, rng))
+        return
+    sequence.turns(_exchange(scenes[0], rng, single=True))
+    sequence.text("\n" + _USER)
+    sequence.picture(scenes[1])
+    _ask_in_branches(sequence, scenes[1], rng)
+
+
+def _ask_in_branches(
+    sequence: Sequence, scene: Scene, rng: random.Random, first: bool = True, tokens: int = QUESTION_TOKENS
+) -> None:
+    limit = len(sequence.ids) + tokens
     while len(sequence.ids) < limit:
         sequence.branch()
         sequence.turns(_exchange(scene, rng), first)
@@ -235,11 +268,15 @@ def _ask_in_branches(sequence: Sequence, scene: Scene, rng: random.Random, first
 
 
 def dense_targets(scene: Scene) -> dict[str, np.ndarray]:
-    """What each merged token should know: the object over it, that object's box, the characters centred in it."""
+    """What each merged token should know: the object over it, that object's box, the characters centred in it.
+
+    The box comes twice: as fractions of the picture, and as the leading digits of the thousandths an answer gives.
+    """
     rows, columns = scene.picture.height // CELL, scene.picture.width // CELL
     kind, colour = np.zeros((rows, columns), np.int64), np.zeros((rows, columns), np.int64)
     centre = np.zeros((rows, columns), np.float32)
     box = np.zeros((rows, columns, 4), np.float32)
+    digits = np.zeros((rows, columns, 4), np.int64)
     characters = np.zeros((rows, columns, CHARACTER_SLOTS), np.int64)
     index = np.zeros((rows, columns), np.int64)
     best = np.zeros((rows, columns), np.float32)
@@ -255,46 +292,70 @@ def dense_targets(scene: Scene) -> dict[str, np.ndarray]:
         kind[over] = KINDS.index(shape.kind) + 1
         colour[over] = COLOURS.index(shape.colour) + 1
         box[over] = np.array(shape.box, np.float32) / size
+        digits[over] = np.array(thousandths(shape.box, scene.picture.size)) // 10
         x, y = shape.centre
         centre[min(rows - 1, int(y // CELL)), min(columns - 1, int(x // CELL))] = 1
-    for number, (character, (left, top, right, bottom)) in enumerate(
-        zip(scene.word or "", scene.word_boxes, strict=True)
-    ):
-        row, column = int((top + bottom) / 2 // CELL), int((left + right) / 2 // CELL)
-        slots = characters[min(rows - 1, row), min(columns - 1, column)]
-        free = int((slots > 0).sum())
-        if free < CHARACTER_SLOTS:
-            slots[free] = CHARACTERS.index(character) + 1
+    for word in scene.words:
+        for number, (character, (left, top, right, bottom)) in enumerate(zip(word.text, word.boxes, strict=True)):
+            row = min(rows - 1, int((top + bottom) / 2 // CELL))
+            column = min(columns - 1, int((left + right) / 2 // CELL))
+            free = int((characters[row, column] > 0).sum())
+            if free < CHARACTER_SLOTS:
+                characters[row, column, free] = CHARACTERS.index(character) + 1
             if free == 0:
-                index[min(rows - 1, row), min(columns - 1, column)] = number + 1
+                index[row, column] = number + 1
     tokens = rows * columns
     return {
         "kind": kind.reshape(tokens),
         "colour": colour.reshape(tokens),
         "centre": centre.reshape(tokens),
         "box": box.reshape(tokens, 4),
+        "hundreds": digits.reshape(tokens, 4) // 10,
+        "tens": digits.reshape(tokens, 4) % 10,
         "characters": characters.reshape(tokens, CHARACTER_SLOTS),
         "index": index.reshape(tokens),
         "count": np.full(tokens, len(scene.shapes), np.int64),
     }
 
 
-def make_batch(rng: random.Random, load: int) -> Batch:
-    """A batch of about `load` image tokens and as many pictures as that gives."""
-    per_sequence = rng.choices((0, 1, 2), (0.03, 0.85, 0.12))[0]
+def make_batch(rng: random.Random, load: int, pages: Pictures) -> Batch:
+    """A batch of about `load` image tokens and as many pictures as that gives, and pages beside."""
+    per_sequence = rng.choices((0, 1, 2), (0.03, 0.83, 0.14))[0]
+    question_first = per_sequence > 0 and rng.random() < QUESTION_FIRST_SHARE
     least, most = rng.choices([r for r, _ in SIZE_MIX], [share for _, share in SIZE_MIX])[0]
     size = random_size(rng, least, most if per_sequence < 2 else max(least, most // 2))
     tokens = size[0] * size[1] // CELL**2
-    n_pictures = max(2, min(40, round(load / (tokens + 30))))
+    n_pictures = max(2, min(40, round((1.5 if question_first else 1) * load / (tokens + 30))))
     n_sequences = 12 if per_sequence == 0 else max(1, n_pictures // per_sequence)
-    scenes = [
+    chats = [
         [draw_scene(rng.choice(TRAINING_SEEDS), size=size) for _ in range(per_sequence)] for _ in range(n_sequences)
     ]
-    return pack([write_sequence(group, rng) for group in scenes], [scene for group in scenes for scene in group], size)
+    sequences = [write_sequence(scenes, rng, question_first) for scenes in chats]
+    return pack(sequences, [scene for scenes in chats for scene in scenes], pages)
 
 
-def pack(sequences: list[Sequence], scenes: list[Scene], size: tuple[int, int]) -> Batch:
-    """Pads sequences to one length and gathers their pictures, all of one `size` in pixels."""
+def make_pages(rng: random.Random, load: int) -> Pictures:
+    """Pages of one size, about `load` image tokens."""
+    size = random_size(rng, 24, 140)
+    n_pages = max(1, round(PAGE_LOAD * load / (size[0] * size[1] // CELL**2)))
+    pages = gather([draw_page(rng.choice(TRAINING_SEEDS), size) for _ in range(n_pages)])
+    del pages.dense["count"]
+    return pages
+
+
+def gather(scenes: list[Scene]) -> Pictures:
+    """Pictures of one size with their targets."""
+    targets = [dense_targets(scene) for scene in scenes]
+    return Pictures(
+        rows=scenes[0].picture.height // CELL,
+        columns=scenes[0].picture.width // CELL,
+        patches=np.stack([patches(scene.picture) for scene in scenes]),
+        dense={name: np.stack([target[name] for target in targets]) for name in targets[0]},
+    )
+
+
+def pack(sequences: list[Sequence], scenes: list[Scene], pages: Pictures) -> Batch:
+    """Pads sequences to one length and gathers their pictures."""
     length = max(len(sequence.ids) for sequence in sequences)
     shape = (len(sequences), length)
     ids = np.full(shape, token_id("<|endoftext|>"), np.int64)
@@ -309,22 +370,22 @@ def pack(sequences: list[Sequence], scenes: list[Scene], size: tuple[int, int]) 
         of_answers = np.array(sequence.groups)
         groups[number, :n] = np.where(of_answers >= 0, of_answers + len(kinds), -1)
         kinds += sequence.kinds
-    targets = [dense_targets(scene) for scene in scenes]
     return Batch(
-        rows=size[1] // CELL,
-        columns=size[0] // CELL,
-        patches=np.stack([patches(scene.picture) for scene in scenes]) if scenes else np.zeros((0, 4, 768), np.uint8),
+        pictures=gather(scenes) if scenes else None,
+        pages=pages,
         ids=ids,
         positions=positions,
         branches=branches,
         groups=groups,
         kinds=kinds,
-        dense={name: np.stack([target[name] for target in targets]) for name in targets[0]} if targets else {},
     )
 
 
 def batches(seed: int, load: int) -> Iterator[Batch]:
-    """Endless batches, never the same twice."""
+    """Endless batches, never the same twice; pages, which take long to draw, come back a few times."""
     rng = random.Random(seed)
+    drawn: deque[Pictures] = deque(maxlen=150)
     while True:
-        yield make_batch(rng, load)
+        if rng.random() < 1 / PAGE_USES or not drawn:
+            drawn.append(make_pages(rng, load))
+        yield make_batch(rng, load, rng.choice(drawn))

@@ -51,13 +51,25 @@ def see(model: Qwen3VLForConditionalGeneration, patches: Tensor, rows: int, colu
     cos, sin = visual.rotary_pos_emb(x, positions)
     deepstack = []
     for number, block in enumerate(visual.blocks):
-        x = x + _attend(block.attn, block.norm1(x), cos, sin)
-        x = x + block.mlp(block.norm2(x))
+        x = _see_block(block, x, cos, sin)
         if number in visual.deepstack_visual_indexes:
             merger = visual.deepstack_merger_list[len(deepstack)]
             deepstack.append(merger(x).view(x.shape[0], -1, merger.linear_fc2.out_features))
     tokens = visual.merger(x).view(x.shape[0], -1, visual.merger.linear_fc2.out_features)
     return Seen(tokens, deepstack)
+
+
+# Compiled, because most of the time in eager mode goes into elementwise work on small matrices; without the pattern
+# matcher, which would put flash attention back where `_mix` avoids it.
+_compiled = torch.compile(dynamic=True, options={"pattern_matcher": False})
+_LONG = 1100
+"""Sequences above this take flash attention: on a processor it needs twice the time below, and less memory above."""
+
+
+@_compiled
+def _see_block(block: torch.nn.Module, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    x = x + _attend(block.attn, block.norm1(x), cos, sin)
+    return x + block.mlp(block.norm2(x))
 
 
 def _attend(attention: torch.nn.Module, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -66,7 +78,7 @@ def _attend(attention: torch.nn.Module, x: Tensor, cos: Tensor, sin: Tensor) -> 
     q, k, v = attention.qkv(x).view(n, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
     cos, sin = cos.to(q.dtype), sin.to(q.dtype)
     q, k = q * cos + rotate_half(q) * sin, k * cos + rotate_half(k) * sin
-    out = F.scaled_dot_product_attention(q, k, v)
+    out = _mix(q, k, v, None)
     return attention.proj(out.transpose(1, 2).reshape(n, length, width))
 
 
@@ -92,8 +104,7 @@ def read(
     cos, sin = (t[:, None].to(torch.bfloat16 if half else t.dtype) for t in (cos, sin))
     bias = torch.zeros_like(allowed, dtype=cos.dtype).masked_fill_(~allowed, float("-inf"))
     for number, layer in enumerate(text.layers):
-        x = x + _read_attention(layer.self_attn, layer.input_layernorm(x), cos, sin, bias)
-        x = x + layer.mlp(layer.post_attention_layernorm(x))
+        x = _read_layer(layer, x, cos, sin, bias)
         if seen is not None and where is not None and number < len(seen.deepstack):
             x = x + _put(torch.zeros_like(x), where, seen.deepstack[number])
     return text.norm(x)
@@ -103,6 +114,12 @@ def _put(x: Tensor, where: Tensor, tokens: Tensor) -> Tensor:
     return x.masked_scatter(where, tokens.to(x.dtype))
 
 
+@_compiled
+def _read_layer(layer: torch.nn.Module, x: Tensor, cos: Tensor, sin: Tensor, bias: Tensor) -> Tensor:
+    x = x + _read_attention(layer.self_attn, layer.input_layernorm(x), cos, sin, bias)
+    return x + layer.mlp(layer.post_attention_layernorm(x))
+
+
 def _read_attention(attention: torch.nn.Module, x: Tensor, cos: Tensor, sin: Tensor, bias: Tensor) -> Tensor:
     n, length, _ = x.shape
     q = attention.q_norm(attention.q_proj(x).view(n, length, -1, attention.head_dim)).transpose(1, 2)
@@ -110,5 +127,18 @@ def _read_attention(attention: torch.nn.Module, x: Tensor, cos: Tensor, sin: Ten
     v = attention.v_proj(x).view(n, length, -1, attention.head_dim).transpose(1, 2)
     q, k = q.to(v.dtype), k.to(v.dtype)
     q, k = q * cos + rotate_half(q) * sin, k * cos + rotate_half(k) * sin
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=True)
+    out = _mix(q, k, v, bias)
     return attention.o_proj(out.transpose(1, 2).reshape(n, length, -1))
+
+
+def _mix(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention of queries [batch, heads, length, size] over keys and values, which may have fewer heads."""
+    n, heads, length, size = q.shape
+    if length > _LONG or q.is_cuda:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=bias is not None)
+    groups = k.shape[1]
+    scores = q.reshape(n, groups, -1, size) @ k.transpose(-1, -2)
+    scores = scores.view(n, groups, heads // groups, length, length) * size**-0.5
+    if bias is not None:
+        scores = scores + bias[:, :, None]
+    return (scores.softmax(-1).to(v.dtype).view(n, groups, -1, length) @ v).view(n, heads, length, size)

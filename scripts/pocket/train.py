@@ -29,7 +29,7 @@ from transformers import Qwen3VLForConditionalGeneration
 
 from draw import CHARACTERS, COLOURS, KINDS
 from export import load_pair, save_pair
-from lessons import CHARACTER_SLOTS, Batch, batches
+from lessons import CHARACTER_SLOTS, Batch, Pictures, batches
 from model import TRAINING_SCALE, new_model, set_scale
 from tower import Seen, read, see
 
@@ -52,6 +52,8 @@ class Heads(nn.Module):
         "box": 4,
         "characters": CHARACTER_SLOTS * (len(CHARACTERS) + 1),
         "count": 5,
+        "hundreds": 4 * 11,
+        "tens": 4 * 10,
     }
 
     def __init__(self, width: int) -> None:
@@ -68,14 +70,18 @@ class Heads(nn.Module):
         for name in ("kind", "colour"):
             losses[name] = (_cross_entropy(parts[name], targets[name]) * weight).sum()
         losses["centre"] = 4 * F.binary_cross_entropy_with_logits(parts["centre"][..., 0], targets["centre"])
-        distance = F.smooth_l1_loss(parts["box"], targets["box"], reduction="none", beta=0.05).sum(-1)
+        distance = F.smooth_l1_loss(parts["box"], targets["box"], reduction="none", beta=0.005).sum(-1)
         losses["box"] = 4 * (distance * covered).sum() / covered.sum().clamp(min=1)
         written = targets["characters"] > 0
         of_text = written.any(-1)
         weight = torch.where(of_text, 1 / of_text.sum().clamp(min=1), 0.3 / (~of_text).sum().clamp(min=1))
         slots = parts["characters"].unflatten(-1, (CHARACTER_SLOTS, -1))
-        losses["characters"] = (_cross_entropy(slots, targets["characters"]).mean(-1) * weight).sum()
-        losses["count"] = 3 * _cross_entropy(parts["count"], targets["count"]).mean()
+        losses["characters"] = (_cross_entropy(slots, targets["characters"]).sum(-1) * weight).sum()
+        for name in ("hundreds", "tens"):
+            each = _cross_entropy(parts[name].unflatten(-1, (4, -1)), targets[name]).mean(-1)
+            losses[name] = (each * covered).sum() / covered.sum().clamp(min=1)
+        if "count" in targets:
+            losses["count"] = 3 * _cross_entropy(parts["count"], targets["count"]).mean()
         losses["index"] = 0.5 * (_cross_entropy(parts["index"], targets["index"]) * weight).sum()
         return losses
 
@@ -204,23 +210,29 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             seen = None
-            if len(batch.patches):
-                pixels = torch.from_numpy(batch.patches).to(self.device)
-                seen = see(self.model, pixels, 2 * batch.rows, 2 * batch.columns)
-                targets = {name: torch.from_numpy(array).to(self.device) for name, array in batch.dense.items()}
-                losses = self.heads.losses(seen.tokens, targets)
-                total = total + sum(losses.values()) * (1.0 if dense_only else DENSE_SHARE)
+            share = 1.0 if dense_only else DENSE_SHARE
+            if batch.pictures:
+                seen, losses = self._see(batch.pictures)
+                total = total + share * sum(losses.values())
+            _, of_pages = self._see(batch.pages)
+            total = total + share * sum(of_pages.values())
+            losses |= {f"page {name}": value for name, value in of_pages.items()}
             if not dense_only:
                 losses["answers"], results = answer_loss(self.model, batch, seen, self.device)
                 total = total + losses["answers"]
-        if total.requires_grad:
-            total.backward()
-            self.optimiser.step(rate)
+        total.backward()
+        self.optimiser.step(rate)
         decay = min(AVERAGE, (self.step + 1) / (self.step + 20))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
         self.step += 1
         return {name: value.item() for name, value in losses.items()}, results
+
+    def _see(self, pictures: Pictures) -> tuple[Seen, dict[str, Tensor]]:
+        pixels = torch.from_numpy(pictures.patches).to(self.device)
+        targets = {name: torch.from_numpy(array).to(self.device) for name, array in pictures.dense.items()}
+        seen = see(self.model, pixels, 2 * pictures.rows, 2 * pictures.columns)
+        return seen, self.heads.losses(seen.tokens, targets)
 
     def rate(self, steps: int, elapsed: float) -> float:
         """Learning rate: a short rise (`steps` of this run), level, and down to a twentieth over the last part."""
