@@ -4,9 +4,10 @@
     scripts/bench_engine.py MODEL [--mmproj FILE] [--size 512x512] [--tokens 64] [--rounds 5] [--threads N]
 
 Seconds of loading, encoding and prefill of one picture, decode rate and the worker's peak memory; then the decode rate
-of a loop around `llama_decode` alone, in a process of its own with the same context, threads and depth. Engine and loop
-take turns, so that both meet the same machine: `ratio` is the middle one of the rounds' ratios. A round is one answer
-of `--tokens` tokens. Peak memory is the worker's resident set at its highest, mapped weights among it.
+of a loop around `llama_decode` alone, in a process of its own with as large a context, as many threads and as many
+cells behind it. Engine and loop take turns, so that both meet the same machine: `ratio` is the middle one of the
+rounds' ratios. A round is one answer of `--tokens` tokens. Peak memory is the worker's resident set at its highest,
+mapped weights among it.
 """
 
 from __future__ import annotations
@@ -45,26 +46,33 @@ def bare_loop(settings: EngineSettings, pipe: Connection) -> None:
     params = llama.llama_model_default_params()
     params.n_gpu_layers = settings.n_gpu_layers
     model = llama.llama_model_load_from_file(os.fsencode(settings.model), params)
+    if not model:
+        return
     of_context = llama.llama_context_default_params()
     of_context.n_ctx = settings.n_ctx
     of_context.n_batch = of_context.n_ubatch = settings.n_batch
     of_context.n_threads = of_context.n_threads_batch = settings.n_threads
+    of_context.n_seq_max = of_context.n_outputs_max = 1
     context = llama.llama_init_from_model(model, of_context)
+    if not context:
+        return
     pipe.send("ready")
+
+    def decode(tokens: Any, n_tokens: int) -> None:
+        if llama.llama_decode(context, llama.llama_batch_get_one(tokens, n_tokens)) != 0:
+            raise RuntimeError("llama_decode failed")
+        llama.llama_synchronize(context)
+
     while work := pipe.recv():
         depth, n_tokens = work
         llama.llama_memory_clear(llama.llama_get_memory(context), False)
         for start in range(0, depth, settings.n_batch):
             n = min(settings.n_batch, depth - start)
-            filler = (llama.llama_token * n)(*range(100, 100 + n))
-            assert llama.llama_decode(context, llama.llama_batch_get_one(filler, n)) == 0
-        llama.llama_synchronize(context)
+            decode((llama.llama_token * n)(*range(100, 100 + n)), n)
         one = (llama.llama_token * 1)(100)
-        batch = llama.llama_batch_get_one(one, 1)
         began = time.perf_counter()
         for _ in range(n_tokens):
-            assert llama.llama_decode(context, batch) == 0
-            llama.llama_synchronize(context)
+            decode(one, 1)
         pipe.send(n_tokens / (time.perf_counter() - began))
 
 
@@ -77,10 +85,15 @@ def picture(size: tuple[int, int], installed: Installed) -> Picture:
 
 
 def answer(engine: BlockingEngine, seen: Picture, n_tokens: int) -> Finished:
-    """Asks about the picture for exactly `n_tokens` tokens."""
+    """Asks about the picture for `n_tokens` tokens."""
     sampling = Sampling(temperature=0.0, max_tokens=n_tokens)
     request = Request((Message("user", (seen, "Describe the picture.")),), sampling)
-    return [event for event in engine.generate(request) if isinstance(event, Finished)][-1]
+    done = [event for event in engine.generate(request) if isinstance(event, Finished)][-1]
+    if done.usage.completion_tokens != n_tokens:
+        raise SystemExit(
+            f"The model ended its answer after {done.usage.completion_tokens} tokens: give fewer --tokens."
+        )
+    return done
 
 
 def worker_peak() -> int:
@@ -106,13 +119,16 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         peak = worker_peak()
         loop = spawn.Process(target=bare_loop, args=(engine.settings, theirs), daemon=True)
         loop.start()
-        ours.recv()
+        theirs.close()
+        try:
+            ours.recv()
+        except EOFError as error:
+            raise SystemExit("The bare loop could not load the model a second time: too little memory?") from error
         rounds = []
         for _ in range(args.rounds):
             done = answer(engine, seen, args.tokens)
-            assert done.timings.decode_tps is not None
             ours.send((done.usage.prompt_tokens, args.tokens))
-            rounds.append((done.timings.decode_tps, ours.recv()))
+            rounds.append((done.timings.decode_tps or 0.0, ours.recv()))
         ours.send(None)
         loop.join()
     return {
@@ -143,7 +159,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="a GGUF file")
     parser.add_argument("--mmproj", type=Path, help="its projector, where it is not beside it")
     parser.add_argument("--size", type=_size, default=(512, 512), help="of the picture, pixels")
-    parser.add_argument("--tokens", type=int, default=64, help="per answer")
+    parser.add_argument("--tokens", type=int, default=64, help="per answer, at least 2")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, help="of both; default the engine's")
     json.dump(measure(parser.parse_args()), sys.stdout, indent=1)

@@ -16,7 +16,7 @@ import json
 import random
 import string
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,11 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 from gguf.constants import LlamaFileType, TokenType, VisionProjectorType
 
 from gguf_vl import catalogue
-from gguf_vl.catalogue import Shape, TextShape, VisionShape
+from gguf_vl.catalogue import File, Shape, TextShape, VisionShape
 
 POCKET = Path(__file__).parent / "pocket"
-POOL_BLOCKS = 1 << 16
-"""Different blocks per type of weight; tensors repeat them from different starts."""
+POOL_BLOCKS = (1 << 16) + 1
+"""Different blocks per type of weight; tensors repeat them. A prime, so that no row comes twice."""
 SPREAD = 0.02
 """Standard deviation of the weights."""
 SPECIAL = (
@@ -57,58 +57,65 @@ class Tensor:
 
 
 def text_tensors(shape: TextShape, quant: str) -> Iterator[Tensor]:
-    """The text tower's tensors with the types llama.cpp's quantiser gives them."""
-    q8 = quant == "Q8_0"
-    most, more = (Type.Q8_0, Type.Q8_0) if q8 else (Type.Q4_K, Type.Q6_K)
-    wide = shape.n_embd
-    yield Tensor("token_embd.weight", (shape.n_vocab, wide), more if shape.tied_embeddings else most)
-    yield Tensor("output_norm.weight", (wide,), Type.F32)
+    """The text tower's tensors with the types llama.cpp's quantiser gives them (`use_more_bits` in llama-quant.cpp)."""
+    most, more = (Type.Q8_0, Type.Q8_0) if quant == "Q8_0" else (Type.Q4_K, Type.Q6_K)
+    n_embd = shape.n_embd
+    yield Tensor("token_embd.weight", (shape.n_vocab, n_embd), more if shape.tied_embeddings else most)
+    yield Tensor("output_norm.weight", (n_embd,), Type.F32)
     if not shape.tied_embeddings:
-        yield Tensor("output.weight", (shape.n_vocab, wide), more)
+        yield Tensor("output.weight", (shape.n_vocab, n_embd), more)
     n_q, n_kv = shape.n_head * shape.head_dim, shape.n_head_kv * shape.head_dim
     for layer in range(shape.n_layer):
         eighth = shape.n_layer // 8
         finer = more if layer < eighth or layer >= 7 * shape.n_layer // 8 or (layer - eighth) % 3 == 2 else most
         tensors = {
-            "attn_norm": ((wide,), Type.F32),
-            "attn_q": ((n_q, wide), most),
-            "attn_k": ((n_kv, wide), most),
-            "attn_v": ((n_kv, wide), finer),
-            "attn_output": ((wide, n_q), most),
+            "attn_norm": ((n_embd,), Type.F32),
+            "attn_q": ((n_q, n_embd), most),
+            "attn_k": ((n_kv, n_embd), most),
+            "attn_v": ((n_kv, n_embd), finer),
+            "attn_output": ((n_embd, n_q), most),
             "attn_q_norm": ((shape.head_dim,), Type.F32),
             "attn_k_norm": ((shape.head_dim,), Type.F32),
-            "ffn_norm": ((wide,), Type.F32),
-            "ffn_gate": ((shape.n_ff, wide), most),
-            "ffn_up": ((shape.n_ff, wide), most),
-            "ffn_down": ((wide, shape.n_ff), finer),
+            "ffn_norm": ((n_embd,), Type.F32),
+            "ffn_gate": ((shape.n_ff, n_embd), most),
+            "ffn_up": ((shape.n_ff, n_embd), most),
+            "ffn_down": ((n_embd, shape.n_ff), finer),
         }
         for part, (size, type_) in tensors.items():
             yield Tensor(f"blk.{layer}.{part}.weight", size, type_)
 
 
 def projector_tensors(shape: VisionShape, quant: str) -> Iterator[Tensor]:
-    """The vision tower's and the projector's tensors."""
-    wide, merged = shape.n_embd, shape.n_embd * shape.spatial_merge**2
-    kernel = (wide, 3, shape.patch_size, shape.patch_size)
+    """The vision tower's and the projector's tensors, typed as llama.cpp's converter does."""
+    n_embd, n_merged = shape.n_embd, shape.n_embd * shape.spatial_merge**2
+    kernel = (n_embd, 3, shape.patch_size, shape.patch_size)
     of_kernel = Type.F16 if quant == "F16" else Type.F32
     for end in ("", ".1"):
         yield Tensor(f"v.patch_embd.weight{end}", kernel, of_kernel)
-    yield Tensor("v.patch_embd.bias", (wide,), Type.F32)
-    yield Tensor("v.position_embd.weight", (shape.n_positions, wide), Type.F32)
-    layers: dict[str, tuple[int, ...]] = {"v.post_ln": (wide,), "mm.0": (merged, merged), "mm.2": (shape.n_out, merged)}
+    yield Tensor("v.patch_embd.bias", (n_embd,), Type.F32)
+    yield Tensor("v.position_embd.weight", (shape.n_positions, n_embd), Type.F32)
+    layers: dict[str, tuple[int, ...]] = {
+        "v.post_ln": (n_embd,),
+        "mm.0": (n_merged, n_merged),
+        "mm.2": (shape.n_out, n_merged),
+    }
     for layer in range(shape.n_layer):
         block = f"v.blk.{layer}"
         layers |= {
-            f"{block}.ln1": (wide,),
-            f"{block}.ln2": (wide,),
-            f"{block}.attn_qkv": (3 * wide, wide),
-            f"{block}.attn_out": (wide, wide),
-            f"{block}.ffn_up": (shape.n_ff, wide),
-            f"{block}.ffn_down": (wide, shape.n_ff),
+            f"{block}.ln1": (n_embd,),
+            f"{block}.ln2": (n_embd,),
+            f"{block}.attn_qkv": (3 * n_embd, n_embd),
+            f"{block}.attn_out": (n_embd, n_embd),
+            f"{block}.ffn_up": (shape.n_ff, n_embd),
+            f"{block}.ffn_down": (n_embd, shape.n_ff),
         }
     for layer in shape.deepstack_layers:
         block = f"v.deepstack.{layer}"
-        layers |= {f"{block}.norm": (merged,), f"{block}.fc1": (merged, merged), f"{block}.fc2": (shape.n_out, merged)}
+        layers |= {
+            f"{block}.norm": (n_merged,),
+            f"{block}.fc1": (n_merged, n_merged),
+            f"{block}.fc2": (shape.n_out, n_merged),
+        }
     for name, size in layers.items():
         if len(size) == 1:
             of_weight = Type.F32
@@ -130,8 +137,7 @@ class Weights:
     def data(self, tensor: Tensor) -> np.ndarray:
         """The bytes of a tensor [rows, bytes per row], or its elements where they are plain numbers."""
         if len(tensor.shape) == 1:
-            norm = "norm" in tensor.name or "ln" in tensor.name.split(".")[-2]
-            return np.full(tensor.shape, norm and tensor.name.endswith("weight"), np.float32)
+            return np.full(tensor.shape, 0.0 if tensor.name.endswith("bias") else 1.0, np.float32)
         if tensor.type not in self._pools:
             self._pools[tensor.type] = self._pool(tensor.type)
         pool = self._pools[tensor.type]
@@ -146,6 +152,8 @@ class Weights:
         rng, n = self._rng, POOL_BLOCKS
         if type_ in _PLAIN:
             return rng.normal(0, SPREAD, (32 * n, 1)).astype(_PLAIN[type_])
+        # Below, each scale is SPREAD over the deviation of what it multiplies: of uniform int8 73, of uniform 6 bits
+        # 18.5, of uniform 4 bits 4.6, and of the inner scales, 32 to 63, some 48.
         if type_ is Type.Q8_0:  # scale, 32 int8
             quants = rng.integers(-127, 128, (n, 32), dtype=np.int8)
             return _blocks(_scales(rng, n, SPREAD / 73), quants)
@@ -275,6 +283,16 @@ def _write(writer: GGUFWriter, tensors: list[Tensor]) -> None:
     writer.close()
 
 
+def _made(published: File, folder: Path, write: Callable[[Path], None]) -> dict[str, Any]:
+    """Writes one file whole or not at all, and says how its size compares with the published one's."""
+    path = folder / f"synthetic-{published.name}"
+    unfinished = path.with_name(path.name + ".part")
+    write(unfinished)
+    unfinished.replace(path)
+    size = path.stat().st_size
+    return {"file": str(path), "bytes": size, "of_published": published.size and round(size / published.size, 5)}
+
+
 def main() -> None:
     """Writes both files and says on stdout, as JSON, where they are and how far their sizes are from the published."""
     parser = argparse.ArgumentParser(
@@ -287,21 +305,14 @@ def main() -> None:
     args = parser.parse_args()
     model, variant = catalogue.find(f"{args.model}:{args.quant.lower()}")
     projector = next(p for p in model.projectors if p.quant == args.mmproj.lower())
+    if model.shape is None:
+        raise SystemExit(f"The catalogue has no shape of {model.name}.")
     shape = model.shape
-    assert shape is not None
     args.folder.mkdir(parents=True, exist_ok=True)
-    made = []
-    for published in (variant.file, projector.file):
-        path = args.folder / f"synthetic-{published.name}"
-        unfinished = path.with_name(path.name + ".part")
-        if published is variant.file:
-            write_text(shape, args.quant, model.n_ctx_train, unfinished)
-        else:
-            write_projector(shape.vision, args.mmproj, unfinished)
-        unfinished.replace(path)
-        size = path.stat().st_size
-        of_published = round(size / published.size, 5) if published.size else None
-        made.append({"file": str(path), "bytes": size, "of_published": of_published})
+    made = [
+        _made(variant.file, args.folder, lambda path: write_text(shape, args.quant, model.n_ctx_train, path)),
+        _made(projector.file, args.folder, lambda path: write_projector(shape.vision, args.mmproj, path)),
+    ]
     json.dump(made, sys.stdout, indent=1)
     print()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 _KV_TYPES: dict[KvType, int] = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0, "q4_0": llama.GGML_TYPE_Q4_0}
 # llama.cpp asks some 540 times per token whether to stop, on a thread that all others wait for. A Python function there
 # costs 2-3 % of the 2B's decoding and waits for the GIL; C's `strlen` answers the same from a flag that is "" or "\1".
-_IS_SET = ctypes.cast(ctypes.CDLL(None).strlen, llama.ggml_abort_callback)
+# It returns a size_t where a bool is expected; 0 and 1 are the same in both.
+_LIBC = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
+_IS_SET = ctypes.cast(_LIBC.strlen, llama.ggml_abort_callback)
 _UNSET, _SET = b"\0", b"\1"
 _POSITIONS = 4
 """Positions of one embedding under M-RoPE: time, row, column and an unused fourth, stored section by section."""

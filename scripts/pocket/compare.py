@@ -3,15 +3,15 @@
     python compare.py FOLDER
 
 Prints, per picture size and after gguf_vl's own resizing: the largest difference of the picture's embeddings (with
-DeepStack), whether the prompt's tokens agree, the largest difference of the logits after the whole prompt, and whether
-both choose the same token. Needs gguf_vl installed beside the requirements.
+DeepStack), and that of the batched tower used in training; whether the prompt's tokens agree; the largest difference of
+the logits after the whole prompt, and whether both choose the same token. Needs gguf_vl installed beside the
+requirements.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ from PIL import Image
 from transformers import Qwen3VLForConditionalGeneration
 
 from draw import draw_scene
+from evaluate import as_seen
 from export import PROJECTOR_FILE, TEXT_FILE, load_pair
-from gguf_vl import catalogue
-from gguf_vl.media.pictures import load_picture
 from model import MERGE, PATCH, normalise, patches
+from tower import see
 from vocabulary import encode
 
 SIZES = ((128, 128), (64, 256), (90, 200), (256, 256), (300, 333), (500, 377), (1023, 250), (1200, 1600))
@@ -124,30 +124,24 @@ def run_transformers(
     return ids[:at] + ids[at + 1 :], embeddings, out.logits[0, -1].numpy()
 
 
-def _resized(picture: Image.Image) -> Image.Image:
-    """The picture as gguf_vl hands it to the model."""
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    pocket, _ = catalogue.find("pocket")
-    seen = load_picture(file.getvalue(), pocket.picture_limits)
-    return Image.frombytes("RGB", (seen.width, seen.height), seen.rgb)
-
-
 def compare(folder: Path) -> list[dict[str, Any]]:
     """One row per picture size."""
     native, model = Native(folder), load_pair(folder).eval()
     rows = []
     for number, size in enumerate(SIZES):
-        picture = _resized(draw_scene(9_000_000 + number, size=size).picture)
+        picture = as_seen(draw_scene(9_000_000 + number, size=size).picture)
         text = prompt("What colour is the circle? 蓝色三角形在哪里？")
         our_tokens, our_embeddings, our_logits = run_transformers(model, text, picture)
         tokens, embeddings, logits = native.run(text, picture)
+        trained = see(model, torch.from_numpy(patches(picture))[None], picture.height // PATCH, picture.width // PATCH)
+        of_training = torch.cat([trained.tokens[0], *(part[0] for part in trained.deepstack)], dim=1).detach().numpy()
         rows.append(
             {
                 "size": list(size),
                 "image_tokens": len(embeddings),
                 "embeddings": float(np.abs(embeddings - our_embeddings).max()),
                 "embeddings_largest": float(np.abs(our_embeddings).max()),
+                "embeddings_in_training": float(np.abs(of_training - our_embeddings).max()),
                 "tokens_equal": tokens == our_tokens,
                 "logits": float(np.abs(logits - our_logits).max()),
                 "logits_largest": float(np.abs(our_logits).max()),

@@ -11,7 +11,7 @@ import math
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -89,6 +89,19 @@ class Scene:
     def word(self) -> str | None:
         """The printed word, if there is one."""
         return self.words[0].text if self.words else None
+
+    def resized(self, size: tuple[int, int]) -> Scene:
+        """The scene with its picture resized (bicubic) to width and height in pixels, and every box with it."""
+        across, down = size[0] / self.picture.width, size[1] / self.picture.height
+
+        def scaled(box: Box) -> Box:
+            return box[0] * across, box[1] * down, box[2] * across, box[3] * down
+
+        return Scene(
+            self.picture.resize(size, Image.Resampling.BICUBIC),
+            [replace(shape, box=scaled(shape.box)) for shape in self.shapes],
+            [Word(word.text, tuple(map(scaled, word.boxes))) for word in self.words],
+        )
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,8 @@
     python evaluate.py FOLDER [--questions 200] [--transformers] [--compare]
 
 Per kind of question: the share answered right, in English and Chinese, with the question after and before the
-picture, on pictures of 16 to 1024 image tokens; for boxes also the mean IoU. Asked greedily, one question per chat,
+picture, on pictures of 16 to 1024 image tokens, a third of which gguf_vl must resize; for boxes the mean IoU with what
+was drawn, for text also the share of words of 1 to 4 characters. Asked greedily, one question per chat,
 through gguf_vl and llama.cpp; with `--transformers` the same weights in transformers instead. Needs gguf_vl installed
 beside the requirements.
 """
@@ -24,7 +25,7 @@ from typing import Any
 from PIL import Image
 
 from draw import HELD_OUT_SEEDS, Scene, draw_scene, random_size
-from questions import KINDS_OF_QUESTION, Exchange, Turn, ask, ask_which
+from questions import KINDS_OF_QUESTION, Exchange, Turn, ask, ask_which, name_thing
 
 Chat = list[tuple[str, str]]
 """Turns before the last question: (question, answer)."""
@@ -80,6 +81,7 @@ def transformers_asker(folder: Path) -> Iterator[Asker]:
     vision = "<|vision_start|><|image_pad|><|vision_end|>"
 
     def answer(pictures: Sequence[Image.Image], question: str, chat: Chat, question_first: bool) -> str:
+        pictures = [as_seen(picture) for picture in pictures]
         turns = [*chat, (question, "")]
         text = ""
         for number, (asked, answered) in enumerate(turns):
@@ -100,7 +102,7 @@ def transformers_asker(folder: Path) -> Iterator[Asker]:
             pixel_values=pixels,
             image_grid_thw=grids,
             mm_token_type_ids=(ids == image).int(),
-            max_new_tokens=160,
+            max_new_tokens=512,
             do_sample=False,
             eos_token_id=token_id("<|im_end|>"),
             pad_token_id=token_id("<|endoftext|>"),
@@ -125,9 +127,21 @@ def box_of(answer: str) -> list[float] | None:
     return [float(edge) for edge in found.groups()] if found else None
 
 
+def as_seen(picture: Image.Image) -> Image.Image:
+    """The picture as gguf_vl hands it to the model: sides that are multiples of 32."""
+    from gguf_vl import catalogue
+    from gguf_vl.media.pictures import load_picture
+
+    seen = load_picture(_png(picture), catalogue.find("pocket")[0].picture_limits)
+    return Image.frombytes("RGB", (seen.width, seen.height), seen.rgb)
+
+
 def _scene(number: int, n_shapes: tuple[int, int] | None) -> Scene:
+    """A held-out scene; every third has sides that gguf_vl must resize."""
     rng = random.Random(number)
     size = random_size(rng, *SIZES[number % len(SIZES)])
+    if number % 3 == 0:
+        size = size[0] + rng.randint(-15, 15), size[1] + rng.randint(-15, 15)
     return draw_scene(HELD_OUT_SEEDS[number], size=size, n_shapes=rng.randint(*n_shapes) if n_shapes else None)
 
 
@@ -147,9 +161,22 @@ def examples(
             scenes = [scene, other]
         else:
             exchange, scenes = ask(kind, scene, language, rng), [scene]
-        if exchange:
+        if exchange and not _is_of_another_kind(kind, scene, exchange):
             found.append((scenes, exchange))
     return found
+
+
+def _is_of_another_kind(kind: str, scene: Scene, exchange: Exchange) -> bool:
+    """Text where there is none, and "yes, it is there", are neither about text nor about what is absent."""
+    return (kind == "text" and scene.word is None) or exchange.turns[-1].answer in ("yes", "有")
+
+
+def drawn_box(scene: Scene, label: str) -> list[float]:
+    """The box of the shape that a label names, 0 to 1000 per axis, unrounded."""
+    names = {
+        name_thing(s.kind, c, language): s for s in scene.shapes for c in (s.colour, None) for language in ("en", "zh")
+    }
+    return [1000 * edge / scene.picture.size[i % 2] for i, edge in enumerate(names[label].box)]
 
 
 def measure(asker: Asker, kinds: Sequence[str], count: int, n_shapes: tuple[int, int] | None, failures: bool) -> None:
@@ -170,7 +197,7 @@ def _row(
     n_shapes: tuple[int, int] | None,
     failures: bool,
 ) -> dict[str, Any]:
-    right, overlaps, wrong = 0, [], []
+    right, overlaps, short, wrong = 0, [], [], []
     by_size: dict[str, list[bool]] = defaultdict(list)
     for scenes, exchange in examples(kind, language, count, n_shapes):
         pictures = [scene.picture for scene in scenes]
@@ -181,8 +208,11 @@ def _row(
         tokens = pictures[0].width * pictures[0].height // 1024
         size = next(f"{least}-{most}" for least, most in SIZES if least <= tokens <= most)
         by_size[size].append(answer == last.answer)
-        if kind == "box" and (wanted := box_of(last.answer)):
-            overlaps.append(iou(box_of(answer) or [0, 0, 0, 0], wanted))
+        if kind == "box":
+            label = json.loads(last.answer)[0]["label"]
+            overlaps.append(iou(box_of(answer) or [0, 0, 0, 0], drawn_box(scenes[0], label)))
+        if kind == "text" and len(last.answer) <= 4:
+            short.append(answer == last.answer)
         if answer != last.answer and failures:
             wrong.append([last.question, last.answer, answer])
     row: dict[str, Any] = {
@@ -195,6 +225,8 @@ def _row(
     }
     if overlaps:
         row["mean_iou"] = round(sum(overlaps) / len(overlaps), 4)
+    if short:
+        row["right_up_to_4_characters"] = round(sum(short) / len(short), 4)
     if failures:
         row["wrong"] = wrong
     return row
@@ -225,16 +257,19 @@ def main() -> None:
     parser.add_argument("--shapes", type=int, nargs=2, metavar=("LEAST", "MOST"), help="shapes per scene")
     parser.add_argument("--failures", action="store_true", help="list every wrong answer")
     parser.add_argument("--transformers", action="store_true", help="ask in transformers instead of llama.cpp")
-    parser.add_argument("--compare", action="store_true", help="also hold llama.cpp against transformers")
+    parser.add_argument(
+        "--compare", action="store_true", help="hold llama.cpp's embeddings and answers against transformers instead"
+    )
     args = parser.parse_args()
     n_shapes = tuple(args.shapes) if args.shapes else None
-    with (transformers_asker if args.transformers else gguf_vl_asker)(args.folder) as asker:
-        measure(asker, args.kinds, args.questions, n_shapes, args.failures)
     if args.compare:
         from compare import compare
 
         print(json.dumps({"llama_cpp_against_transformers": compare(args.folder)}))
         print(json.dumps({"answers": agreement(args.folder, args.kinds, args.questions)}, ensure_ascii=False))
+        return
+    with (transformers_asker if args.transformers else gguf_vl_asker)(args.folder) as asker:
+        measure(asker, args.kinds, args.questions, n_shapes, args.failures)
 
 
 if __name__ == "__main__":

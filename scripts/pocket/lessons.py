@@ -18,17 +18,17 @@ import numpy as np
 from draw import CELL, CHARACTERS, COLOURS, KINDS, TRAINING_SEEDS, Scene, draw_page, draw_scene, random_size
 from elsewhere import honest_sentence
 from model import patches
-from questions import Exchange, Turn, ask, ask_of_one, ask_which, thousandths
+from questions import BOX_STEP, Exchange, Turn, ask, ask_of_one, ask_which, thousandths
 from vocabulary import encode, token_id
 
 MIX = {
-    "colour": 3.0,
-    "shape": 4.0,
-    "count": 5.0,
-    "count kind": 1.5,
-    "place": 2.5,
-    "box": 2.5,
-    "text": 3.0,
+    "colour": 2.0,
+    "shape": 3.0,
+    "count": 4.0,
+    "count kind": 4.0,
+    "place": 3.0,
+    "box": 5.0,
+    "text": 4.5,
     "describe": 1.0,
     "list": 0.4,
     "absent": 2.0,
@@ -41,12 +41,16 @@ QUESTION_FIRST_SHARE = 0.35
 """Batches in which every chat has its first question before the picture."""
 QUESTION_TOKENS = 150
 """Questions are added to a sequence until they and their answers take so many tokens."""
-SIZE_MIX = (((16, 48), 0.40), ((49, 110), 0.26), ((111, 300), 0.19), ((301, 1024), 0.15))
+SIZE_MIX = (((16, 48), 0.42), ((49, 110), 0.28), ((111, 300), 0.19), ((301, 1024), 0.11))
 """Ranges of image tokens and how often a batch is drawn from each."""
+RESIZED_SHARE = 0.25
+"""Batches whose pictures were drawn in another size and resized, as most people's are."""
 PAGE_LOAD = 1.5
 """Image tokens of pages in a batch, relative to those of its pictures."""
 PAGE_USES = 3
 """How often each page is seen, on average."""
+PAGES_KEPT = 60
+"""Batches of pages in memory, some 8 MB each at the default load."""
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
     "You are a helpful vision assistant.",
@@ -270,13 +274,13 @@ def _ask_in_branches(
 def dense_targets(scene: Scene) -> dict[str, np.ndarray]:
     """What each merged token should know: the object over it, that object's box, the characters centred in it.
 
-    The box comes twice: as fractions of the picture, and as the leading digits of the thousandths an answer gives.
+    The box comes twice: as fractions of the picture, and as the first digits of the numbers an answer gives.
     """
     rows, columns = scene.picture.height // CELL, scene.picture.width // CELL
     kind, colour = np.zeros((rows, columns), np.int64), np.zeros((rows, columns), np.int64)
     centre = np.zeros((rows, columns), np.float32)
     box = np.zeros((rows, columns, 4), np.float32)
-    digits = np.zeros((rows, columns, 4), np.int64)
+    hundreds = np.zeros((rows, columns, 4), np.int64)
     characters = np.zeros((rows, columns, CHARACTER_SLOTS), np.int64)
     index = np.zeros((rows, columns), np.int64)
     best = np.zeros((rows, columns), np.float32)
@@ -292,7 +296,7 @@ def dense_targets(scene: Scene) -> dict[str, np.ndarray]:
         kind[over] = KINDS.index(shape.kind) + 1
         colour[over] = COLOURS.index(shape.colour) + 1
         box[over] = np.array(shape.box, np.float32) / size
-        digits[over] = np.array(thousandths(shape.box, scene.picture.size)) // 10
+        hundreds[over] = np.array(thousandths(shape.box, scene.picture.size, BOX_STEP)) // 100
         x, y = shape.centre
         centre[min(rows - 1, int(y // CELL)), min(columns - 1, int(x // CELL))] = 1
     for word in scene.words:
@@ -310,8 +314,7 @@ def dense_targets(scene: Scene) -> dict[str, np.ndarray]:
         "colour": colour.reshape(tokens),
         "centre": centre.reshape(tokens),
         "box": box.reshape(tokens, 4),
-        "hundreds": digits.reshape(tokens, 4) // 10,
-        "tens": digits.reshape(tokens, 4) % 10,
+        "hundreds": hundreds.reshape(tokens, 4),
         "characters": characters.reshape(tokens, CHARACTER_SLOTS),
         "index": index.reshape(tokens),
         "count": np.full(tokens, len(scene.shapes), np.int64),
@@ -320,18 +323,28 @@ def dense_targets(scene: Scene) -> dict[str, np.ndarray]:
 
 def make_batch(rng: random.Random, load: int, pages: Pictures) -> Batch:
     """A batch of about `load` image tokens and as many pictures as that gives, and pages beside."""
-    per_sequence = rng.choices((0, 1, 2), (0.03, 0.83, 0.14))[0]
+    per_sequence = rng.choices((0, 1, 2), (0.03, 0.80, 0.17))[0]
     question_first = per_sequence > 0 and rng.random() < QUESTION_FIRST_SHARE
     least, most = rng.choices([r for r, _ in SIZE_MIX], [share for _, share in SIZE_MIX])[0]
-    size = random_size(rng, least, most if per_sequence < 2 else max(least, most // 2))
+    size = random_size(rng, least, most)
     tokens = size[0] * size[1] // CELL**2
     n_pictures = max(2, min(40, round((1.5 if question_first else 1) * load / (tokens + 30))))
     n_sequences = 12 if per_sequence == 0 else max(1, n_pictures // per_sequence)
-    chats = [
-        [draw_scene(rng.choice(TRAINING_SEEDS), size=size) for _ in range(per_sequence)] for _ in range(n_sequences)
-    ]
+    drawn_at = _other_size(rng, size) if rng.random() < RESIZED_SHARE else size
+    chats = [[_draw(rng, drawn_at, size) for _ in range(per_sequence)] for _ in range(n_sequences)]
     sequences = [write_sequence(scenes, rng, question_first) for scenes in chats]
     return pack(sequences, [scene for scenes in chats for scene in scenes], pages)
+
+
+def _other_size(rng: random.Random, size: tuple[int, int]) -> tuple[int, int]:
+    """A size in pixels from which a picture may have been resized to `size`."""
+    scale = rng.uniform(0.6, 1.3)
+    return round(size[0] * scale * rng.uniform(0.97, 1.03)), round(size[1] * scale)
+
+
+def _draw(rng: random.Random, drawn_at: tuple[int, int], size: tuple[int, int]) -> Scene:
+    scene = draw_scene(rng.choice(TRAINING_SEEDS), size=drawn_at)
+    return scene if drawn_at == size else scene.resized(size)
 
 
 def make_pages(rng: random.Random, load: int) -> Pictures:
@@ -384,7 +397,7 @@ def pack(sequences: list[Sequence], scenes: list[Scene], pages: Pictures) -> Bat
 def batches(seed: int, load: int) -> Iterator[Batch]:
     """Endless batches, never the same twice; pages, which take long to draw, come back a few times."""
     rng = random.Random(seed)
-    drawn: deque[Pictures] = deque(maxlen=150)
+    drawn: deque[Pictures] = deque(maxlen=PAGES_KEPT)
     while True:
         if rng.random() < 1 / PAGE_USES or not drawn:
             drawn.append(make_pages(rng, load))

@@ -26,6 +26,9 @@ CHINESE_PLACES = dict(
     zip(PLACES, ("左上", "上方", "右上", "左侧", "中间", "右侧", "左下", "下方", "右下"), strict=True)
 )
 
+BOX_STEP = 10
+"""Boxes are answered in hundredths: pocket sees no finer, and a last digit that is chance would drown the others."""
+
 WORDINGS: dict[str, dict[str, tuple[str, ...]]] = {
     "colour": {
         "en": (
@@ -182,9 +185,9 @@ def place_of(box: Box, size: tuple[int, int]) -> str:
     return PLACES[3 * row + column]
 
 
-def thousandths(box: Box, size: tuple[int, int]) -> list[int]:
-    """A pixel box on Qwen3-VL's scale of 0 to 1000 per axis."""
-    return [round(1000 * edge / size[i % 2]) for i, edge in enumerate(box)]
+def thousandths(box: Box, size: tuple[int, int], step: int = 1) -> list[int]:
+    """A pixel box on Qwen3-VL's scale of 0 to 1000 per axis, in multiples of `step`."""
+    return [step * round(1000 / step * edge / size[i % 2]) for i, edge in enumerate(box)]
 
 
 def name_thing(kind: str | None, colour: str | None, language: str) -> str:
@@ -375,7 +378,7 @@ def _ask_box(scene: Scene, language: str, rng: random.Random) -> tuple[Turn, ...
     if found is None:
         return None
     answer = json.dumps(
-        [{"bbox_2d": thousandths(found[0].box, scene.picture.size), "label": found[1]}], ensure_ascii=False
+        [{"bbox_2d": thousandths(found[0].box, scene.picture.size, BOX_STEP), "label": found[1]}], ensure_ascii=False
     )
     return _one(wording("box", language, rng, thing=found[1]), answer)
 

@@ -1,9 +1,9 @@
 """Draws a sheet of held-out drawings with what pocket says about them.
 
-    python sheet.py PAIR SHEET.png
+    python sheet.py PAIR SHEET.png [--font FILE]
 
 Under each drawing stand a question and pocket's answer; a box in an answer is drawn on the picture. A wrong answer is
-marked, with the right one beside it. Needs gguf_vl, and a font with Chinese characters for the Chinese questions.
+in red, with the right one under it. Needs gguf_vl, and a font with Chinese characters for the Chinese questions.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ ROWS: tuple[tuple[tuple[str, str], ...], ...] = (
 )
 """Kind and language of every drawing's question."""
 CELL = (330, 250)
-CAPTION = 92
+CAPTION = 116
 """Pixels: what one drawing may take, and the text under it."""
+LINE = 16
 RIGHT, WRONG, PLAIN = (0, 110, 60), (190, 0, 30), (60, 60, 60)
 
 
@@ -46,19 +47,19 @@ def _tokens(scene: Scene) -> int:
 
 
 def _is_right(answer: str, wanted: str) -> bool:
-    """Whether an answer is right; a box by an IoU of 0.5 or more."""
-    boxes = [find_boxes(text, (1000, 1000)) for text in (answer, wanted)]
-    if boxes[1]:
-        edges = [(box[0].x1, box[0].y1, box[0].x2, box[0].y2) for box in boxes if box]
-        return len(edges) == 2 and iou(*edges) >= 0.5
-    return answer == wanted
+    """Whether an answer is right; a box by its label and an IoU of 0.75 or more."""
+    found, right = (find_boxes(text, (1000, 1000)) for text in (answer, wanted))
+    if not (found and right):
+        return answer == wanted
+    edges = [(box.x1, box.y1, box.x2, box.y2) for box in (found[0], right[0])]
+    return found[0].label == right[0].label and iou(*edges) >= 0.75
 
 
 def _draw_cell(sheet: Image.Image, corner: tuple[int, int], scenes: list[Scene], answer: str) -> None:
     """Puts the pictures of one cell side by side, with the boxes of the answer."""
     each = CELL[0] // len(scenes) - 10
     for number, scene in enumerate(scenes):
-        picture = scene.picture.copy()
+        picture = scene.picture
         scale = min(each / picture.width, (CELL[1] - 10) / picture.height)
         shown = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
         pen = ImageDraw.Draw(shown)
@@ -80,8 +81,7 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 def make_sheet(asker: Asker, font_file: str | None) -> Image.Image:
     """Asks every question and draws the sheet."""
-    bold: ImageFont.FreeTypeFont = _font(font_file, 15)
-    small: ImageFont.FreeTypeFont = _font(font_file, 13)
+    large, small = _font(font_file, 15), _font(font_file, 13)
     width, height = CELL[0] + 14, CELL[1] + CAPTION
     sheet = Image.new("RGB", (14 + width * len(ROWS[0]), 14 + height * len(ROWS)), "white")
     pen = ImageDraw.Draw(sheet)
@@ -98,12 +98,12 @@ def make_sheet(asker: Asker, font_file: str | None) -> Image.Image:
             _draw_cell(sheet, (left, top), scenes, answer)
             asked = " … ".join([*(turn.question for turn in exchange.turns[:-1]), last.question])
             right = _is_right(answer, last.answer)
-            lines = [(line, bold, PLAIN) for line in _wrapped(asked, bold, CELL[0])]
+            lines = [(line, large, PLAIN) for line in _wrapped(asked, large, CELL[0])]
             lines += [(line, small, RIGHT if right else WRONG) for line in _wrapped(answer, small, CELL[0])]
             if not right:
                 lines += [(line, small, PLAIN) for line in _wrapped(f"(right: {last.answer})", small, CELL[0])]
-            for number, (line, font, colour) in enumerate(lines[:5]):
-                pen.text((left, top + CELL[1] + 16 * number), line, colour, font=font)
+            for number, (line, font, colour) in enumerate(lines[: CAPTION // LINE]):
+                pen.text((left, top + CELL[1] + LINE * number), line, colour, font=font)
     return sheet
 
 

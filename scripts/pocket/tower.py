@@ -1,7 +1,7 @@
 """The forward pass for training: the same modules as transformers', in batches of pictures of one size.
 
 transformers runs a vision tower picture by picture and derives positions in Python; here a batch is [pictures,
-patches, width] throughout. `compare.py` holds this against transformers' own forward pass.
+patches, width] throughout. `compare.py` holds `see` against transformers' own vision tower.
 """
 
 from __future__ import annotations

@@ -35,6 +35,8 @@ from tower import Seen, read, see
 
 DENSE_SHARE = 0.5
 """Weight of the dense targets beside the answers."""
+WAVES = (0.4, 0.2, 0.1)
+"""Periods, as fractions of the picture, of the waves that tell a box's edges: the last tells the second digit."""
 LENGTH_POWER = 0.75
 """An answer's tokens are weighed by its length to minus this: at 1 every answer counts alike, at 0 every token."""
 AVERAGE = 0.997
@@ -53,7 +55,7 @@ class Heads(nn.Module):
         "characters": CHARACTER_SLOTS * (len(CHARACTERS) + 1),
         "count": 5,
         "hundreds": 4 * 11,
-        "tens": 4 * 10,
+        "waves": 4 * len(WAVES) * 2,
     }
 
     def __init__(self, width: int) -> None:
@@ -77,9 +79,12 @@ class Heads(nn.Module):
         weight = torch.where(of_text, 1 / of_text.sum().clamp(min=1), 0.3 / (~of_text).sum().clamp(min=1))
         slots = parts["characters"].unflatten(-1, (CHARACTER_SLOTS, -1))
         losses["characters"] = (_cross_entropy(slots, targets["characters"]).sum(-1) * weight).sum()
-        for name in ("hundreds", "tens"):
-            each = _cross_entropy(parts[name].unflatten(-1, (4, -1)), targets[name]).mean(-1)
-            losses[name] = (each * covered).sum() / covered.sum().clamp(min=1)
+        each = _cross_entropy(parts["hundreds"].unflatten(-1, (4, -1)), targets["hundreds"]).mean(-1)
+        losses["hundreds"] = (each * covered).sum() / covered.sum().clamp(min=1)
+        angles = 2 * math.pi * targets["box"][..., None] / torch.tensor(WAVES, device=tokens.device)
+        waves = torch.cat((angles.cos(), angles.sin()), -1).flatten(-2)
+        each = (parts["waves"] - waves).pow(2).mean(-1)
+        losses["waves"] = 4 * (each * covered).sum() / covered.sum().clamp(min=1)
         if "count" in targets:
             losses["count"] = 3 * _cross_entropy(parts["count"], targets["count"]).mean()
         losses["index"] = 0.5 * (_cross_entropy(parts["index"], targets["index"]) * weight).sum()
@@ -99,6 +104,10 @@ class Stream(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         torch.set_num_threads(1)
         return batches(self.seed, self.load)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
 
 
 class Optimiser:
@@ -172,7 +181,7 @@ class Trainer:
         self.heads = Heads(self.model.config.text_config.hidden_size).to(self.device)
         self.average = copy.deepcopy(self.model).eval()
         self.optimiser = Optimiser(self.model, self.heads)
-        self.warmed_up = args.pair is not None
+        self.warmed_up = False
         self.rise = 100
         checkpoint = self.folder / "checkpoint.pt"
         if args.pair is None and checkpoint.exists():
@@ -181,7 +190,10 @@ class Trainer:
     def _load(self, kept: dict[str, object]) -> None:
         self.model.load_state_dict(kept["raw"])
         self.average.load_state_dict(kept["model"])
-        self.heads.load_state_dict(kept["heads"])
+        try:
+            self.heads.load_state_dict(kept["heads"])
+        except RuntimeError as error:
+            raise SystemExit(f"{self.folder} was made with other dense targets: go on with --from EXPORT.") from error
         for part, state in zip(self.optimiser.parts, kept["optimiser"], strict=True):
             part.load_state_dict(state)
         self.step = int(kept["step"])
@@ -245,7 +257,7 @@ class Trainer:
     def run(self) -> None:
         """Trains for the given minutes."""
         stream = Stream(self.args.seed * 1_000_003 + self.step, self.args.load)
-        loader = DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=8, collate_fn=lambda batch: batch)
+        loader = DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=8, collate_fn=_as_it_is)
         start = saved = logged = time.monotonic()
         first = self.step
         sums: dict[str, list[float]] = defaultdict(list)
