@@ -205,7 +205,8 @@ def _row(
         last: Turn = exchange.turns[-1]
         answer = asker(pictures, last.question, chat, question_first)
         right += answer == last.answer
-        tokens = pictures[0].width * pictures[0].height // 1024
+        seen = as_seen(pictures[0])
+        tokens = seen.width * seen.height // 1024
         size = next(f"{least}-{most}" for least, most in SIZES if least <= tokens <= most)
         by_size[size].append(answer == last.answer)
         if kind == "box":

@@ -18,7 +18,7 @@ import numpy as np
 from draw import CELL, CHARACTERS, COLOURS, KINDS, TRAINING_SEEDS, Scene, draw_page, draw_scene, random_size
 from elsewhere import honest_sentence
 from model import patches
-from questions import BOX_STEP, Exchange, Turn, ask, ask_of_one, ask_which, thousandths
+from questions import Exchange, Turn, ask, ask_of_one, ask_which
 from vocabulary import encode, token_id
 
 MIX = {
@@ -272,15 +272,11 @@ def _ask_in_branches(
 
 
 def dense_targets(scene: Scene) -> dict[str, np.ndarray]:
-    """What each merged token should know: the object over it, that object's box, the characters centred in it.
-
-    The box comes twice: as fractions of the picture, and as the first digits of the numbers an answer gives.
-    """
+    """What each merged token should know: the object over it, that object's box, the characters centred in it."""
     rows, columns = scene.picture.height // CELL, scene.picture.width // CELL
     kind, colour = np.zeros((rows, columns), np.int64), np.zeros((rows, columns), np.int64)
     centre = np.zeros((rows, columns), np.float32)
     box = np.zeros((rows, columns, 4), np.float32)
-    hundreds = np.zeros((rows, columns, 4), np.int64)
     characters = np.zeros((rows, columns, CHARACTER_SLOTS), np.int64)
     index = np.zeros((rows, columns), np.int64)
     best = np.zeros((rows, columns), np.float32)
@@ -296,7 +292,6 @@ def dense_targets(scene: Scene) -> dict[str, np.ndarray]:
         kind[over] = KINDS.index(shape.kind) + 1
         colour[over] = COLOURS.index(shape.colour) + 1
         box[over] = np.array(shape.box, np.float32) / size
-        hundreds[over] = np.array(thousandths(shape.box, scene.picture.size, BOX_STEP)) // 100
         x, y = shape.centre
         centre[min(rows - 1, int(y // CELL)), min(columns - 1, int(x // CELL))] = 1
     for word in scene.words:
@@ -314,7 +309,6 @@ def dense_targets(scene: Scene) -> dict[str, np.ndarray]:
         "colour": colour.reshape(tokens),
         "centre": centre.reshape(tokens),
         "box": box.reshape(tokens, 4),
-        "hundreds": hundreds.reshape(tokens, 4),
         "characters": characters.reshape(tokens, CHARACTER_SLOTS),
         "index": index.reshape(tokens),
         "count": np.full(tokens, len(scene.shapes), np.int64),

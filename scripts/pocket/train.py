@@ -35,8 +35,6 @@ from tower import Seen, read, see
 
 DENSE_SHARE = 0.5
 """Weight of the dense targets beside the answers."""
-WAVES = (0.4, 0.2, 0.1)
-"""Periods, as fractions of the picture, of the waves that tell a box's edges: the last tells the second digit."""
 LENGTH_POWER = 0.75
 """An answer's tokens are weighed by its length to minus this: at 1 every answer counts alike, at 0 every token."""
 AVERAGE = 0.997
@@ -54,8 +52,7 @@ class Heads(nn.Module):
         "box": 4,
         "characters": CHARACTER_SLOTS * (len(CHARACTERS) + 1),
         "count": 5,
-        "hundreds": 4 * 11,
-        "waves": 4 * len(WAVES) * 2,
+        "hundredths": 4 * 101,
     }
 
     def __init__(self, width: int) -> None:
@@ -64,7 +61,9 @@ class Heads(nn.Module):
 
     def losses(self, tokens: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss by target for merged tokens [pictures, tokens, width]."""
-        parts = dict(zip(self.SIZES, self.out(tokens).float().split(list(self.SIZES.values()), dim=-1), strict=True))
+        with torch.autocast(tokens.device.type, enabled=False):  # bfloat16 cannot tell one hundredth from the next
+            out = self.out(tokens.float())
+        parts = dict(zip(self.SIZES, out.split(list(self.SIZES.values()), dim=-1), strict=True))
         covered = targets["kind"] > 0
         # Most cells are empty: what is covered counts as much as all the rest together.
         weight = torch.where(covered, 1 / covered.sum().clamp(min=1), 1 / (~covered).sum().clamp(min=1)) / 2
@@ -79,12 +78,9 @@ class Heads(nn.Module):
         weight = torch.where(of_text, 1 / of_text.sum().clamp(min=1), 0.3 / (~of_text).sum().clamp(min=1))
         slots = parts["characters"].unflatten(-1, (CHARACTER_SLOTS, -1))
         losses["characters"] = (_cross_entropy(slots, targets["characters"]).sum(-1) * weight).sum()
-        each = _cross_entropy(parts["hundreds"].unflatten(-1, (4, -1)), targets["hundreds"]).mean(-1)
-        losses["hundreds"] = (each * covered).sum() / covered.sum().clamp(min=1)
-        angles = 2 * math.pi * targets["box"][..., None] / torch.tensor(WAVES, device=tokens.device)
-        waves = torch.cat((angles.cos(), angles.sin()), -1).flatten(-2)
-        each = (parts["waves"] - waves).pow(2).mean(-1)
-        losses["waves"] = 4 * (each * covered).sum() / covered.sum().clamp(min=1)
+        hundredths = (100 * targets["box"]).round().long()
+        each = _cross_entropy(parts["hundredths"].unflatten(-1, (4, -1)), hundredths).mean(-1)
+        losses["hundredths"] = (each * covered).sum() / covered.sum().clamp(min=1)
         if "count" in targets:
             losses["count"] = 3 * _cross_entropy(parts["count"], targets["count"]).mean()
         losses["index"] = 0.5 * (_cross_entropy(parts["index"], targets["index"]) * weight).sum()
