@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import psutil
@@ -17,7 +18,11 @@ def test_the_machine_tells_its_memory_cores_and_devices() -> None:
     assert 1 <= here.cores <= (psutil.cpu_count() or 1)
     assert here.trouble is None
     assert "cpu" in {device.kind for device in here.devices}
-    assert "llama_cpp" not in sys.modules
+
+
+def test_looking_at_the_machine_loads_no_native_library() -> None:
+    look = "import sys; from gguf_vl.hardware import machine; machine.probe(); sys.exit('llama_cpp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", look], timeout=60).returncode == 0
 
 
 def test_a_native_library_that_dies_is_told_and_takes_nothing_down(
