@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "pocket"))
 
 from evaluate import Asker, box_of, examples, gguf_vl_asker, iou
 
-ASKED = 30
+ASKED = 50
 """Per kind and language; every second question stands before its picture."""
 FLOORS = {
     "colour": 0.97,
@@ -25,7 +25,7 @@ FLOORS = {
     "absent": 0.92,
     "which": 0.92,
     "follow-up": 0.92,
-    "else": 0.92,
+    "else": 0.95,
 }
 # Not there yet: what pocket is to reach is in scripts/pocket/README.md. These hold what it has reached.
 TEXT = 0.35
