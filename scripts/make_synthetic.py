@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
-from gguf.constants import LlamaFileType, TokenType, VisionProjectorType
+from gguf.constants import LlamaFileType, TokenType
 
 from gguf_vl import catalogue
 from gguf_vl.catalogue import File, Shape, TextShape, VisionShape
+from pocket.header import describe_text, describe_vision, describe_vocabulary
 
 POCKET = Path(__file__).parent / "pocket"
 POOL_BLOCKS = (1 << 16) + 1
@@ -210,29 +211,20 @@ def write_text(shape: Shape, quant: str, n_ctx_train: int, path: Path) -> None:
     writer.add_name("synthetic Qwen3-VL: random weights")
     writer.add_file_type(LlamaFileType.MOSTLY_Q8_0 if quant == "Q8_0" else LlamaFileType.MOSTLY_Q4_K_M)
     writer.add_quantization_version(2)
-    writer.add_block_count(text.n_layer)
-    writer.add_context_length(n_ctx_train)
-    writer.add_embedding_length(text.n_embd)
-    writer.add_feed_forward_length(text.n_ff)
-    writer.add_head_count(text.n_head)
-    writer.add_head_count_kv(text.n_head_kv)
-    writer.add_key_length(text.head_dim)
-    writer.add_value_length(text.head_dim)
-    writer.add_rope_freq_base(text.rope_base)
-    writer.add_rope_dimension_sections([*text.rope_sections, 0])
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_num_deepstack_layers(len(shape.vision.deepstack_layers))
-    tokens, types, merges = vocabulary(text.n_vocab)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(tokens)
-    writer.add_token_types(types)
-    writer.add_token_merges(merges)
-    writer.add_eos_token_id(tokens.index("<|im_end|>"))
-    writer.add_pad_token_id(tokens.index("<|endoftext|>"))
-    writer.add_bos_token_id(tokens.index("<|endoftext|>"))
-    writer.add_add_bos_token(False)
-    writer.add_chat_template((POCKET / "chat_template.jinja").read_text(encoding="utf-8").rstrip("\n"))
+    describe_text(
+        writer,
+        n_layer=text.n_layer,
+        n_ctx_train=n_ctx_train,
+        n_embd=text.n_embd,
+        n_ff=text.n_ff,
+        n_head=text.n_head,
+        n_head_kv=text.n_head_kv,
+        head_dim=text.head_dim,
+        rope_base=text.rope_base,
+        rope_sections=text.rope_sections,
+        n_deepstack=len(shape.vision.deepstack_layers),
+    )
+    describe_vocabulary(writer, *vocabulary(text.n_vocab))
     _write(writer, list(text_tensors(text, quant)))
 
 
@@ -242,21 +234,18 @@ def write_projector(shape: VisionShape, quant: str, path: Path) -> None:
     writer.add_type("mmproj")
     writer.add_name("synthetic Qwen3-VL: random weights")
     writer.add_file_type(LlamaFileType.MOSTLY_Q8_0 if quant == "Q8_0" else LlamaFileType.MOSTLY_F16)
-    writer.add_clip_has_vision_encoder(True)
-    writer.add_clip_projector_type(VisionProjectorType.QWEN3VL)
-    writer.add_vision_projection_dim(shape.n_out)
-    writer.add_vision_image_size(round(shape.n_positions**0.5) * shape.patch_size)
-    writer.add_vision_patch_size(shape.patch_size)
-    writer.add_vision_embedding_length(shape.n_embd)
-    writer.add_vision_feed_forward_length(shape.n_ff)
-    writer.add_vision_block_count(shape.n_layer)
-    writer.add_vision_head_count(shape.n_head)
-    writer.add_vision_attention_layernorm_eps(1e-6)
-    writer.add_vision_image_mean([0.5, 0.5, 0.5])
-    writer.add_vision_image_std([0.5, 0.5, 0.5])
-    writer.add_vision_spatial_merge_size(shape.spatial_merge)
-    writer.add_vision_use_gelu(True)
-    writer.add_vision_is_deepstack_layers([layer in shape.deepstack_layers for layer in range(shape.n_layer)])
+    describe_vision(
+        writer,
+        n_layer=shape.n_layer,
+        n_embd=shape.n_embd,
+        n_ff=shape.n_ff,
+        n_head=shape.n_head,
+        n_out=shape.n_out,
+        n_positions=shape.n_positions,
+        patch_size=shape.patch_size,
+        spatial_merge=shape.spatial_merge,
+        deepstack_layers=shape.deepstack_layers,
+    )
     _write(writer, list(projector_tensors(shape, quant)))
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from gguf import GGUFReader, GGUFWriter
-from gguf.constants import LlamaFileType, TokenType, VisionProjectorType
+from gguf.constants import LlamaFileType, TokenType
 from torch import Tensor
 from transformers import Qwen3VLForConditionalGeneration
 
+from header import describe_text, describe_vision, describe_vocabulary
 from model import DEEPSTACK_LAYERS, EXPORT_SCALE, TRAINED_CONTEXT, config, new_model, set_scale
-from vocabulary import CHAT_TEMPLATE, CONTROL, USER_DEFINED, merges, token_id, tokenizer
+from vocabulary import CONTROL, USER_DEFINED, merges, tokenizer
 
 TEXT_FILE = "pocket-F16.gguf"
 PROJECTOR_FILE = "mmproj-pocket-F16.gguf"
@@ -96,36 +97,26 @@ def write_text(state: dict[str, Tensor], path: Path) -> None:
     text = config().text_config
     writer = GGUFWriter(path, "qwen3vl")
     _describe(writer)
-    writer.add_block_count(text.num_hidden_layers)
-    writer.add_context_length(TRAINED_CONTEXT)
-    writer.add_embedding_length(text.hidden_size)
-    writer.add_feed_forward_length(text.intermediate_size)
-    writer.add_head_count(text.num_attention_heads)
-    writer.add_head_count_kv(text.num_key_value_heads)
-    writer.add_key_length(text.head_dim)
-    writer.add_value_length(text.head_dim)
-    writer.add_rope_freq_base(text.rope_parameters["rope_theta"])
-    writer.add_rope_dimension_sections([*text.rope_parameters["mrope_section"], 0])
-    writer.add_layer_norm_rms_eps(text.rms_norm_eps)
-    writer.add_num_deepstack_layers(len(DEEPSTACK_LAYERS))
-    writer.add_vocab_size(text.vocab_size)
-
+    describe_text(
+        writer,
+        n_layer=text.num_hidden_layers,
+        n_ctx_train=TRAINED_CONTEXT,
+        n_embd=text.hidden_size,
+        n_ff=text.intermediate_size,
+        n_head=text.num_attention_heads,
+        n_head_kv=text.num_key_value_heads,
+        head_dim=text.head_dim,
+        rope_base=text.rope_parameters["rope_theta"],
+        rope_sections=text.rope_parameters["mrope_section"],
+        n_deepstack=len(DEEPSTACK_LAYERS),
+    )
     vocabulary = tokenizer().get_vocab()
     words = sorted(vocabulary, key=vocabulary.__getitem__)
     types = [
         TokenType.CONTROL if word in CONTROL else TokenType.USER_DEFINED if word in USER_DEFINED else TokenType.NORMAL
         for word in words
     ]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(words)
-    writer.add_token_types(types)
-    writer.add_token_merges(merges())
-    writer.add_eos_token_id(token_id("<|im_end|>"))
-    writer.add_pad_token_id(token_id("<|endoftext|>"))
-    writer.add_bos_token_id(token_id("<|endoftext|>"))
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(CHAT_TEMPLATE.read_text(encoding="utf-8").rstrip("\n"))
+    describe_vocabulary(writer, words, types, merges())
     for ours, theirs in _text_names().items():
         writer.add_tensor(ours, _as_array(ours, state[theirs]))
     _close(writer)
@@ -136,21 +127,18 @@ def write_projector(state: dict[str, Tensor], path: Path) -> None:
     vision = config().vision_config
     writer = GGUFWriter(path, "clip")
     _describe(writer)
-    writer.add_clip_has_vision_encoder(True)
-    writer.add_clip_projector_type(VisionProjectorType.QWEN3VL)
-    writer.add_vision_projection_dim(vision.out_hidden_size)
-    writer.add_vision_image_size(round(vision.num_position_embeddings**0.5) * vision.patch_size)
-    writer.add_vision_patch_size(vision.patch_size)
-    writer.add_vision_embedding_length(vision.hidden_size)
-    writer.add_vision_feed_forward_length(vision.intermediate_size)
-    writer.add_vision_block_count(vision.depth)
-    writer.add_vision_head_count(vision.num_heads)
-    writer.add_vision_attention_layernorm_eps(1e-6)
-    writer.add_vision_image_mean([0.5, 0.5, 0.5])
-    writer.add_vision_image_std([0.5, 0.5, 0.5])
-    writer.add_vision_spatial_merge_size(vision.spatial_merge_size)
-    writer.add_vision_use_gelu(True)
-    writer.add_vision_is_deepstack_layers([layer in DEEPSTACK_LAYERS for layer in range(vision.depth)])
+    describe_vision(
+        writer,
+        n_layer=vision.depth,
+        n_embd=vision.hidden_size,
+        n_ff=vision.intermediate_size,
+        n_head=vision.num_heads,
+        n_out=vision.out_hidden_size,
+        n_positions=vision.num_position_embeddings,
+        patch_size=vision.patch_size,
+        spatial_merge=vision.spatial_merge_size,
+        deepstack_layers=DEEPSTACK_LAYERS,
+    )
     kernel = state[_PATCH_KERNEL]
     for index, name in enumerate((_FIRST_SLICE, _SECOND_SLICE)):
         writer.add_tensor(name, _as_array(name, kernel[:, :, index]))

@@ -16,7 +16,6 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 
 SIZE = 1024
 FILE = Path(__file__).with_name("tokenizer.json")
-CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 CONTROL = (
     "<|endoftext|>",
