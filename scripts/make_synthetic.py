@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 from gguf.constants import LlamaFileType, TokenType
+from pocket.header import describe_text, describe_vision, describe_vocabulary
 
 from gguf_vl import catalogue
 from gguf_vl.catalogue import File, Shape, TextShape, VisionShape
-from pocket.header import describe_text, describe_vision, describe_vocabulary
 
 POCKET = Path(__file__).parent / "pocket"
 POOL_BLOCKS = (1 << 16) + 1
