@@ -1,6 +1,6 @@
 """Scenes and questions as batches of numbers to train on.
 
-Pictures of one size make a batch. About every picture some seven exchanges are asked in one sequence: a shared
+Pictures of one size make a batch. About every picture some dozen exchanges are asked in one sequence: a shared
 beginning (system prompt, picture) and *branches*, each of which sees the beginning and itself only, with positions
 that go on from the beginning. So one pass over a picture teaches many single-question chats, exactly as they will be
 asked, and no answer can be copied from another one.
@@ -23,23 +23,23 @@ from vocabulary import encode, token_id
 
 MIX = {
     "colour": 2.0,
-    "shape": 3.0,
-    "count": 4.0,
+    "shape": 2.0,
+    "count": 3.0,
     "count kind": 4.0,
-    "place": 3.0,
-    "box": 5.0,
-    "text": 4.5,
+    "place": 2.0,
+    "box": 8.0,
+    "text": 8.0,
     "describe": 1.0,
     "list": 0.4,
-    "absent": 2.0,
+    "absent": 3.0,
     "follow-up": 1.5,
-    "else": 1.0,
+    "else": 1.5,
 }
 """How often each kind of question is asked, relative to the others."""
 CHINESE_SHARE = 0.4
 QUESTION_FIRST_SHARE = 0.35
 """Batches in which every chat has its first question before the picture."""
-QUESTION_TOKENS = 150
+QUESTION_TOKENS = 260
 """Questions are added to a sequence until they and their answers take so many tokens."""
 SIZE_MIX = (((16, 48), 0.42), ((49, 110), 0.28), ((111, 300), 0.19), ((301, 1024), 0.11))
 """Ranges of image tokens and how often a batch is drawn from each."""
@@ -149,7 +149,7 @@ class Batch:
 
     pictures: Pictures | None
     """With two per sequence, first and second in turn; None where nothing is shown."""
-    pages: Pictures
+    pages: Pictures | None
     """Without a question."""
     ids: np.ndarray
     """[batch, length]"""
@@ -315,8 +315,8 @@ def dense_targets(scene: Scene) -> dict[str, np.ndarray]:
     }
 
 
-def make_batch(rng: random.Random, load: int, pages: Pictures) -> Batch:
-    """A batch of about `load` image tokens and as many pictures as that gives, and pages beside."""
+def make_batch(rng: random.Random, load: int, pages: Pictures | None) -> Batch:
+    """A batch of about `load` image tokens and as many pictures as that gives, beside `pages`."""
     per_sequence = rng.choices((0, 1, 2), (0.03, 0.80, 0.17))[0]
     question_first = per_sequence > 0 and rng.random() < QUESTION_FIRST_SHARE
     least, most = rng.choices([r for r, _ in SIZE_MIX], [share for _, share in SIZE_MIX])[0]
@@ -361,7 +361,7 @@ def gather(scenes: list[Scene]) -> Pictures:
     )
 
 
-def pack(sequences: list[Sequence], scenes: list[Scene], pages: Pictures) -> Batch:
+def pack(sequences: list[Sequence], scenes: list[Scene], pages: Pictures | None) -> Batch:
     """Pads sequences to one length and gathers their pictures."""
     length = max(len(sequence.ids) for sequence in sequences)
     shape = (len(sequences), length)
@@ -388,11 +388,11 @@ def pack(sequences: list[Sequence], scenes: list[Scene], pages: Pictures) -> Bat
     )
 
 
-def batches(seed: int, load: int) -> Iterator[Batch]:
+def batches(seed: int, load: int, with_pages: bool = True) -> Iterator[Batch]:
     """Endless batches, never the same twice; pages, which take long to draw, come back a few times."""
     rng = random.Random(seed)
     drawn: deque[Pictures] = deque(maxlen=PAGES_KEPT)
     while True:
-        if rng.random() < 1 / PAGE_USES or not drawn:
+        if with_pages and (rng.random() < 1 / PAGE_USES or not drawn):
             drawn.append(make_pages(rng, load))
-        yield make_batch(rng, load, rng.choice(drawn))
+        yield make_batch(rng, load, rng.choice(drawn) if with_pages else None)

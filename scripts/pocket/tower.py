@@ -18,6 +18,9 @@ from transformers.vision_utils import get_vision_interpolation_indices_and_weigh
 
 from model import normalise
 
+EARLY = 2
+"""Layers of the text tower after the place where answers are learnt a first time."""
+
 
 @dataclass(slots=True)
 class Seen:
@@ -88,10 +91,11 @@ def read(
     positions: Tensor,
     allowed: Tensor,
     seen: Seen | None,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Runs the text tower: `ids` [batch, length], `positions` [3, batch, length], `allowed` [batch, 1, length, length].
 
-    The image tokens in `ids` are filled from `seen` in order. Returns the last hidden states [batch, length, width].
+    The image tokens in `ids` are filled from `seen` in order. Returns the hidden states [batch, length, width] after
+    the last layer and `EARLY` layers before it, both normalised.
     """
     text = model.model.language_model
     x = text.embed_tokens(ids)
@@ -103,11 +107,14 @@ def read(
     half = torch.is_autocast_enabled(x.device.type)
     cos, sin = (t[:, None].to(torch.bfloat16 if half else t.dtype) for t in (cos, sin))
     bias = torch.zeros_like(allowed, dtype=cos.dtype).masked_fill_(~allowed, float("-inf"))
+    early = x
     for number, layer in enumerate(text.layers):
+        if number == len(text.layers) - EARLY:
+            early = x
         x = _read_layer(layer, x, cos, sin, bias)
         if seen is not None and where is not None and number < len(seen.deepstack):
             x = x + _put(torch.zeros_like(x), where, seen.deepstack[number])
-    return text.norm(x)
+    return text.norm(x), text.norm(early)
 
 
 def _put(x: Tensor, where: Tensor, tokens: Tensor) -> Tensor:

@@ -32,9 +32,17 @@ from export import load_pair, save_pair
 from lessons import CHARACTER_SLOTS, Batch, Pictures, batches
 from model import TRAINING_SCALE, new_model, set_scale
 from tower import Seen, read, see
+from vocabulary import encode
 
 DENSE_SHARE = 0.5
 """Weight of the dense targets beside the answers."""
+READING_SHARE = 0.2
+"""The same where the vision tower stands still and only its mergers learn from them."""
+EARLY_SHARE = 0.5
+"""Weight of the answers as they stand some layers before the last: see `tower.EARLY`. What a question is about is then
+looked up in the picture while there are layers left to work on it, to turn an edge into digits, say."""
+DIGIT_WEIGHT = 6.0
+"""Weight of a digit beside other tokens: most of the rest of a box goes without saying."""
 LENGTH_POWER = 0.75
 """An answer's tokens are weighed by its length to minus this: at 1 every answer counts alike, at 0 every token."""
 AVERAGE = 0.997
@@ -94,12 +102,12 @@ def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 class Stream(IterableDataset[Batch]):
     """Batches drawn in the loader's own process."""
 
-    def __init__(self, seed: int, load: int) -> None:
-        self.seed, self.load = seed, load
+    def __init__(self, seed: int, load: int, with_pages: bool) -> None:
+        self.seed, self.load, self.with_pages = seed, load, with_pages
 
     def __iter__(self) -> Iterator[Batch]:
         torch.set_num_threads(1)
-        return batches(self.seed, self.load)
+        return batches(self.seed, self.load, self.with_pages)
 
 
 def _as_it_is(batch: Batch) -> Batch:
@@ -117,7 +125,7 @@ class Optimiser:
             )
             (matrices if inside else others).append(parameter)
         self.parts = [
-            torch.optim.Muon(matrices, lr=1.0, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.Muon(matrices, lr=1.0, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.98), weight_decay=0.0),
         ]
         self.parameters = matrices + others
@@ -140,7 +148,7 @@ def answer_loss(
     mine, theirs = branches[:, :, None], branches[:, None, :]
     allowed = ((theirs == 0) | (theirs == mine)).tril()[:, None]
     positions = torch.from_numpy(batch.positions).to(device)
-    hidden = read(model, ids, positions, allowed, seen)
+    hidden, early = read(model, ids, positions, allowed, seen)
     groups = torch.from_numpy(batch.groups).to(device)
     # The state that must predict an answer's first token may lie before its branch only in position, never in the
     # row: every answer follows its question directly.
@@ -148,10 +156,12 @@ def answer_loss(
     logits = model.lm_head(hidden[:, :-1][where]).float()
     target, group = ids[:, 1:][where], groups[:, 1:][where]
     each = F.cross_entropy(logits, target, reduction="none")
+    first = F.cross_entropy(model.lm_head(early[:, :-1][where]).float(), target, reduction="none")
     n = len(batch.kinds)
     length = torch.zeros(n, device=device).index_add_(0, group, torch.ones_like(each))
-    weight = length.pow(-LENGTH_POWER)[group]
-    loss = (each * weight).sum() / weight.sum()
+    digits = torch.tensor([encode(digit)[0] for digit in "0123456789"], device=device)
+    weight = length.pow(-LENGTH_POWER)[group] * torch.where(torch.isin(target, digits), DIGIT_WEIGHT, 1.0)
+    loss = ((each + EARLY_SHARE * first) * weight).sum() / weight.sum()
     with torch.no_grad():
         wrong = torch.zeros(n, device=device).index_add_(0, group, (logits.argmax(-1) != target).float())
         mean = torch.zeros(n, device=device).index_add_(0, group, each.detach()) / length
@@ -173,6 +183,10 @@ class Trainer:
         self.model = load_pair(args.pair) if args.pair else new_model(args.seed)
         if args.pair:
             set_scale(self.model, TRAINING_SCALE)
+        if args.only_read:
+            visual = self.model.model.visual
+            for part in (visual.patch_embed, visual.pos_embed, visual.blocks):
+                part.requires_grad_(False)
         self.model.to(self.device).train()
         self.heads = Heads(self.model.config.text_config.hidden_size).to(self.device)
         self.average = copy.deepcopy(self.model).eval()
@@ -218,13 +232,14 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             seen = None
-            share = 1.0 if dense_only else DENSE_SHARE
+            share = 1.0 if dense_only else READING_SHARE if self.args.only_read else DENSE_SHARE
             if batch.pictures:
                 seen, losses = self._see(batch.pictures)
                 total = total + share * sum(losses.values())
-            _, of_pages = self._see(batch.pages)
-            total = total + share * sum(of_pages.values())
-            losses |= {f"page {name}": value for name, value in of_pages.items()}
+            if batch.pages:
+                _, of_pages = self._see(batch.pages)
+                total = total + share * sum(of_pages.values())
+                losses |= {f"page {name}": value for name, value in of_pages.items()}
             if not dense_only:
                 losses["answers"], results = answer_loss(self.model, batch, seen, self.device)
                 total = total + losses["answers"]
@@ -252,7 +267,7 @@ class Trainer:
 
     def run(self) -> None:
         """Trains for the given minutes."""
-        stream = Stream(self.args.seed * 1_000_003 + self.step, self.args.load)
+        stream = Stream(self.args.seed * 1_000_003 + self.step, self.args.load, not self.args.only_read)
         loader = DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=8, collate_fn=_as_it_is)
         start = saved = logged = time.monotonic()
         first = self.step
@@ -313,6 +328,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
     parser.add_argument(
         "--dense-steps", type=int, default=600, help="first steps, in which the vision tower learns alone"
+    )
+    parser.add_argument(
+        "--only-read",
+        action="store_true",
+        help="leave the vision tower as it is: its mergers and the text tower learn to use what it sees",
     )
     parser.add_argument("--load", type=int, default=2600, help="image tokens per batch, about")
     parser.add_argument("--seed", type=int, default=1)
