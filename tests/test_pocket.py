@@ -28,7 +28,7 @@ FLOORS = {
     "else": 0.95,
 }
 BOX_IOU = 0.75
-TEXT = 0.50
+TEXT = 0.65
 """Not there yet: 0.85 of the words of up to four characters is what pocket is to reach. This holds what it has."""
 
 
@@ -63,7 +63,7 @@ def test_pocket_boxes_what_it_is_asked_to_locate(asker: Asker) -> None:
 
 
 def test_pocket_reads_some_words(asker: Asker) -> None:
-    both = answers(asker, "text", "en")
+    both = answers(asker, "text", "en") + answers(asker, "text", "zh")
     assert sum(answer == right for answer, right in both) / len(both) >= TEXT
 
 

@@ -45,7 +45,7 @@ SIZE_MIX = (((16, 48), 0.42), ((49, 110), 0.28), ((111, 300), 0.19), ((301, 1024
 """Ranges of image tokens and how often a batch is drawn from each."""
 RESIZED_SHARE = 0.25
 """Batches whose pictures were drawn in another size and resized, as most people's are."""
-PAGE_LOAD = 1.5
+PAGE_LOAD = 3
 """Image tokens of pages in a batch, relative to those of its pictures."""
 PAGE_USES = 3
 """How often each page is seen, on average."""

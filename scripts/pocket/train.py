@@ -85,7 +85,7 @@ class Heads(nn.Module):
         of_text = written.any(-1)
         weight = torch.where(of_text, 1 / of_text.sum().clamp(min=1), 0.3 / (~of_text).sum().clamp(min=1))
         slots = parts["characters"].unflatten(-1, (CHARACTER_SLOTS, -1))
-        losses["characters"] = (_cross_entropy(slots, targets["characters"]).sum(-1) * weight).sum()
+        losses["characters"] = 2 * (_cross_entropy(slots, targets["characters"]).sum(-1) * weight).sum()
         hundredths = (100 * targets["box"]).round().long()
         each = _cross_entropy(parts["hundredths"].unflatten(-1, (4, -1)), hundredths).mean(-1)
         losses["hundredths"] = (each * covered).sum() / covered.sum().clamp(min=1)
