@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
 from gguf_vl import paths
 from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound
 from gguf_vl.gguf import Header, ProjectorShape, TextShape, mismatch, projector_shape, read_header, text_shape
+from gguf_vl.store.receipt import Receipt, read_receipt
 
 PROJECTOR_ARCHITECTURE = "clip"
 
@@ -24,6 +25,8 @@ class LocalModel:
     text: TextShape
     projector: ProjectorShape | None
     n_bytes: int
+    receipt: Receipt | None = None
+    """Where its folder has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +40,47 @@ class Broken:
 
 def scan() -> list[LocalModel | Broken]:
     """The embedded model, then every folder of `models/` by name. A broken one never hides the others."""
-    folders = [path for path in _listing(paths.models_dir()) if path.is_dir()]
+    folders = [path for path in _listing(paths.models_dir()) if path.is_dir() and not path.name.startswith(".")]
     return [_entry("pocket", paths.pocket_dir()), *(_entry(folder.name, folder) for folder in folders)]
 
 
 def find(name: str) -> LocalModel | None:
-    """The model in the folder of that name, case ignored. Raises `InvalidModelFile` when it is there and broken."""
-    folders = {path.name.casefold(): path for path in _listing(paths.models_dir()) if path.is_dir()}
-    folder = paths.pocket_dir() if name.casefold() == "pocket" else folders.get(name.casefold())
-    return open_folder(name.casefold(), folder) if folder else None
+    """The model of that name, case ignored: a receipt's, else a folder's. `InvalidModelFile` when it is broken."""
+    folder = folder_of(name)
+    return open_folder(folder, name.casefold()) if folder else None
 
 
-def open_folder(name: str, folder: Path) -> LocalModel:
-    """The one text model of a folder, with its projector. Raises `InvalidModelFile` when there is not just one."""
-    texts = [path for path in _listing(folder) if path.suffix == ".gguf" and not _is_projector(path)]
+def folder_of(name: str) -> Path | None:
+    """The folder that holds the model of that name, case ignored; it may be broken."""
+    if name.casefold() == "pocket":
+        return paths.pocket_dir()
+    wanted = folder_name(name).casefold()
+    return next(
+        (path for path in _listing(paths.models_dir()) if path.name.casefold() == wanted and path.is_dir()), None
+    )
+
+
+def folder_name(name: str) -> str:
+    """The folder for a model's name: `8b:q8_0` lives in `8b-q8_0`, because not every system takes a colon."""
+    return name.replace(":", "-").replace("/", "-")
+
+
+def open_folder(folder: Path, name: str | None = None) -> LocalModel:
+    """The model of a folder: what its receipt says, else its one text model with the projector beside it.
+
+    Raises `InvalidModelFile` when there is not just one.
+    """
+    receipt = read_receipt(folder)
+    if receipt:
+        mmproj = receipt.mmproj.at(folder) if receipt.mmproj else None
+        local = open_file(receipt.model.at(folder), mmproj=mmproj, name=receipt.name)
+        return replace(local, receipt=receipt)
+    texts = [path for path in _listing(folder) if path.suffix == ".gguf" and not is_projector(path)]
     if len(texts) != 1:
         raise InvalidModelFile(
             f"{folder} holds {len(texts)} text models where one is expected.", "Give the file itself with --model."
         )
-    return open_file(texts[0], name=name)
+    return open_file(texts[0], name=name or folder.name)
 
 
 def open_file(model: Path, *, mmproj: Path | None = None, name: str | None = None) -> LocalModel:
@@ -85,7 +110,7 @@ def open_file(model: Path, *, mmproj: Path | None = None, name: str | None = Non
 
 def _entry(name: str, folder: Path) -> LocalModel | Broken:
     try:
-        return open_folder(name, folder)
+        return open_folder(folder, name)
     except GgufVlError as error:
         return Broken(name, folder, error.what)
     except OSError as error:
@@ -113,7 +138,8 @@ def _projector_beside(model: Path, text: TextShape) -> Path | None:
     return max(fitting, key=likeness, default=None)
 
 
-def _is_projector(path: Path) -> bool:
+def is_projector(path: Path) -> bool:
+    """Whether a GGUF file is a projector, by its name, else by its header."""
     if "mmproj" in path.name.casefold():
         return True
     try:
