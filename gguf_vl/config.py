@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_type_hints
 
 from gguf_vl import paths
 from gguf_vl.errors import UsageError
@@ -87,7 +88,29 @@ class _Text:
         return self.type(os.path.expanduser(value) if self.is_place else value)
 
 
-_Rule = _Number | _Choice | _Text
+@dataclass(frozen=True, slots=True)
+class _Switch:
+    """On or off."""
+
+    words: ClassVar[Mapping[str, bool]] = MappingProxyType(
+        {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    )
+
+    @property
+    def expected(self) -> str:
+        return "true or false"
+
+    def read(self, text: str) -> object:
+        return self.words.get(text.strip().casefold(), text)
+
+    def accepts(self, value: object) -> bool:
+        return isinstance(value, bool)
+
+    def settle(self, value: Any) -> object:
+        return value
+
+
+_Rule = _Number | _Choice | _Text | _Switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +155,9 @@ class Settings:
 
     system: Annotated[str | None, _Text()] = None
     """System prompt."""
+
+    offline: Annotated[bool, _Switch()] = False
+    """Use no network at all."""
 
 
 class Origin(NamedTuple):

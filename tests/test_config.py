@@ -53,9 +53,10 @@ def test_every_setting_is_read_from_file_and_environment_alike(config_file: Path
         "top_k": 0,
         "seed": 7,
         "system": "Be brief.",
+        "offline": True,
     }
     assert set(written) == set(NAMES)
-    config_file.write_text("\n".join(f"{name} = {value!r}" for name, value in written.items()))
+    config_file.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in written.items()))
     from_file = load_settings({}, environment={})
     variables = {f"GGUF_VL_{name.upper()}": str(value) for name, value in written.items()}
     assert load_settings({}, environment=variables, file=None) == from_file

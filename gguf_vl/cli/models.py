@@ -1,20 +1,25 @@
-"""`gguf-vl list`: the models that can be used here."""
+"""`gguf-vl list`, `show`, `verify` and `rm`: the models on this machine."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gguf_vl.cli import options
 
+if TYPE_CHECKING:
+    from gguf_vl.catalogue import Model
+    from gguf_vl.store.library import LocalModel
+
 GB = 1e9
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Name = Annotated[str, typer.Argument(help="A model's name, as `gguf-vl list` shows it.", show_default=False)]
 
 
-def list_models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False, debug: options.Debug = False
-) -> None:
+def list_models(as_json: Json = False, debug: options.Debug = False) -> None:
     """List the models on this machine."""
     settings = options.settings(debug)
     from gguf_vl.errors import GgufVlError
@@ -29,22 +34,115 @@ def list_models(
         default, note = None, f"The model chosen in the settings is not usable: {error.what}"
     rows = [_row(entry, default) for entry in entries]
     if as_json:
-        import json
-
         print(json.dumps(rows, ensure_ascii=False, indent=2))
         return
-    table = [("MODEL", "QUANT", "SIZE", "PROJECTOR", "WHERE")]
+    table = [("MODEL", "QUANT", "SIZE", "PROJECTOR", "VERIFIED", "WHERE")]
     for entry, row in zip(entries, rows, strict=True):
         if isinstance(entry, Broken):
-            table.append((entry.name, "-", "-", "-", f"{entry.folder}: {entry.trouble}"))
+            table.append((entry.name, "-", "-", "-", "-", f"{entry.folder}: {entry.trouble}"))
         else:
             name = row["name"] + (" *" if row["default"] else "")
-            size = f"{row['bytes'] / GB:.2f} GB" if row["bytes"] >= GB / 10 else f"{row['bytes'] / 1e6:.1f} MB"
-            table.append((name, row["quantisation"], size, row["projector"] or "none", row["model"]))
-    widths = [max(len(row[column]) for row in table) for column in range(4)]
+            verified = (row["verified"] or "-")[:10]
+            projector = row["projector"] or "none"
+            table.append((name, row["quantisation"], size(row["bytes"]), projector, verified, row["model"]))
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]) - 1)]
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, [*widths, 0], strict=True)).rstrip())
     print(f"\n{note}")
+
+
+def show(name: Name, as_json: Json = False, debug: options.Debug = False) -> None:
+    """Show what is known of a model: shape, context, sampling, licence, files."""
+    options.settings(debug)
+    facts = _facts(name)
+    if as_json:
+        print(json.dumps(facts, ensure_ascii=False, indent=2))
+        return
+    width = max(len(key) for key in facts)
+    for key, value in facts.items():
+        for number, line in enumerate(value if isinstance(value, list) else [value]):
+            print(f"{key if number == 0 else '':{width}}  {_line(line)}")
+
+
+def verify(
+    name: Annotated[str | None, typer.Argument(help="A model; all of them without.", show_default=False)] = None,
+    as_json: Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Hash the files of models again and compare them with what was promised."""
+    options.settings(debug)
+    from gguf_vl import paths
+    from gguf_vl.cli.progress import progress
+    from gguf_vl.errors import ModelNotFound, VerificationFailed
+    from gguf_vl.store import library
+    from gguf_vl.store.verify import verify as verify_folder
+
+    if name is None:
+        folders = {entry.name: library.folder_of(entry.name) for entry in library.scan()}
+    else:
+        folders = {name: library.folder_of(name)}
+    checked = []
+    with progress("Verifying") as shown:
+        for model, folder in folders.items():
+            if folder is None:
+                raise ModelNotFound(f"There is no model {model} here.", "See `gguf-vl list`.")
+            checked += [(model, each) for each in verify_folder(folder, shown)]
+    if as_json:
+        rows = [
+            {
+                "model": model,
+                "file": str(c.path),
+                "sha256": c.sha256,
+                "promised_by": c.promised_by,
+                "trouble": c.trouble,
+            }
+            for model, c in checked
+        ]
+        print(json.dumps(rows, ensure_ascii=False, indent=2))
+    for model, each in checked:
+        if not as_json and not each.trouble:
+            by = f"as promised by the {each.promised_by}" if each.promised_by != "none" else f"sha256 {each.sha256}"
+            print(f"{model}: {each.path.name} is {by}")
+    wrong = [(model, each) for model, each in checked if each.trouble]
+    if wrong:
+        model, first = wrong[0]
+        fix = f"Remove it and fetch it again: `gguf-vl rm {model}`, `gguf-vl pull {model}`."
+        raise VerificationFailed(
+            "; ".join(f"{each.path} of {model} is damaged: {each.trouble}" for model, each in wrong) + ".",
+            "Install gguf-vl again." if first.path.parent == paths.pocket_dir() else fix,
+        )
+
+
+def rm(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models to remove.", show_default=False)],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    debug: options.Debug = False,
+) -> None:
+    """Remove models from this machine."""
+    options.settings(debug)
+    import sys
+
+    from gguf_vl.errors import UsageError
+    from gguf_vl.store.remove import plan_removal, remove
+
+    removals = [plan_removal(name) for name in names]
+    for removal in removals:
+        print(f"{removal.name}: removing {removal.folder} frees {size(removal.frees)}.")
+        for path in removal.shared:
+            print(f"  {path.name} frees nothing: it is on this disk under another name too, which stays.")
+        for path in removal.referenced:
+            print(f"  {path} belongs to another program and stays.")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("Nobody is here to confirm the removal.", "Give --yes.")
+        typer.confirm("Remove?", abort=True, err=True)
+    for removal in removals:
+        remove(removal)
+
+
+def size(n_bytes: int) -> str:
+    """Bytes as a person reads them."""
+    return f"{n_bytes / GB:.2f} GB" if n_bytes >= GB / 10 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def _row(entry: Any, default: Path | None) -> dict[str, Any]:
@@ -59,5 +157,71 @@ def _row(entry: Any, default: Path | None) -> dict[str, Any]:
         "projector": entry.projector.quantisation if entry.projector else None,
         "model": str(entry.model),
         "mmproj": str(entry.mmproj) if entry.mmproj else None,
+        "verified": min(record.verified for record in entry.receipt.files) if entry.receipt else None,
+        "source": entry.receipt.source if entry.receipt else None,
         "default": entry.model == default,
+    }
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_line(each)}" for key, each in value.items() if each is not None)
+    return str(value)
+
+
+def _facts(name: str) -> dict[str, Any]:
+    """What the machine and the catalogue know of a model, in the order in which it is shown."""
+    from gguf_vl import catalogue
+    from gguf_vl.errors import ModelNotFound
+    from gguf_vl.runtime.models import named
+
+    try:
+        installed = named(name)
+    except ModelNotFound:
+        model, _ = catalogue.find(name)
+        return {"name": name, "installed": "no", **_of_catalogue(model)}
+    return {
+        "name": installed.name,
+        **_of_files(installed.local),
+        **(_of_catalogue(installed.known) if installed.known else {}),
+    }
+
+
+def _of_files(local: LocalModel) -> dict[str, Any]:
+    text, projector, receipt = local.text, local.projector, local.receipt
+    facts: dict[str, Any] = {
+        "architecture": text.architecture,
+        "quantisation": text.quantisation,
+        "text": {"layers": text.n_layer, "width": text.n_embd, "heads": text.n_head, "feed-forward": text.n_ff},
+        "context": f"{text.n_ctx_train} tokens trained",
+    }
+    if projector:
+        facts["vision"] = {
+            "layers": projector.n_layer,
+            "width": projector.n_embd,
+            "quantisation": projector.quantisation,
+        }
+    facts["files"] = [f"{path} ({size(path.stat().st_size)})" for path in (local.model, local.mmproj) if path]
+    if receipt:
+        facts["source"] = receipt.source
+        facts["verified"] = [f"{r.path}: {r.verified}, sha256 {r.sha256}" for r in receipt.files]
+    return facts
+
+
+def _of_catalogue(model: Model) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    def told(sampling: Any) -> dict[str, Any]:
+        return {key: value for key, value in asdict(sampling).items() if value not in (None, ())}
+
+    return {
+        "title": model.title,
+        "licence": model.licence,
+        "published": [
+            f"{model.name}:{v.quant} {v.file.name}" + (f" ({size(v.file.size)})" if v.file.size else "")
+            for v in model.variants
+        ],
+        "sampling with pictures": told(model.sampling(pictures=True)),
+        "sampling, text alone": told(model.sampling(pictures=False)),
+        "image tokens": f"{model.picture_limits.min_tokens} to {model.picture_limits.max_tokens}",
     }

@@ -26,6 +26,7 @@ TopP = Annotated[float | None, typer.Option("--top-p", help="Sample from the lik
 TopK = Annotated[int | None, typer.Option("--top-k", help="Sample from this many of the likeliest tokens; 0 for all.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Makes sampled answers repeatable.")]
 System = Annotated[str | None, typer.Option("--system", help="System prompt.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Use no network at all.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the log, llama.cpp's too, and tracebacks.")]
 
 

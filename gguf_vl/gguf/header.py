@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -61,9 +61,10 @@ class Header:
         return InvalidModelFile(f"{shown(self.path)} {what}.", fix)
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, *, whole_size: int | None = None) -> Header:
     """Read the header of the GGUF file at `path`, versions 2 and 3, either byte order.
 
+    `whole_size` is the bytes of the whole file where only its beginning has arrived at `path`.
     As strict as llama.cpp's own reader, and in lengths, UTF-8 and empty tensors stricter. `InvalidModelFile` for a file
     that is missing, foreign, damaged or truncated, also when only weights are missing; the file's size tells that.
     """
@@ -77,8 +78,9 @@ def read_header(path: Path) -> Header:
         infos = [_tensor(cursor, source) for _ in range(n_tensors)]
         data_offset = _padded(cursor.offset, alignment) if infos else cursor.offset
         byte_order = cursor.byte_order
-    tensors = _placed(infos, data_offset, alignment, source)
-    return Header(path, version, byte_order, MappingProxyType(metadata), tensors, data_offset, source.size)
+    whole = source if whole_size is None else replace(source, size=whole_size)
+    tensors = _placed(infos, data_offset, alignment, whole)
+    return Header(path, version, byte_order, MappingProxyType(metadata), tensors, data_offset, whole.size)
 
 
 def _begin(cursor: Cursor, source: Source) -> int:

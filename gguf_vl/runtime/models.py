@@ -94,7 +94,7 @@ def _of_catalogue(name: str) -> LocalModel:
     here = f"{model.name} is here as {local.model.name}," if local else f"{model.name} is"
     raise ModelNotFound(
         f"{here} not on this machine as {variant.file.name}.",
-        f"Download {variant.file.name} and its mmproj file from {model.huggingface}, and give the first with --model.",
+        f"Fetch it with `gguf-vl pull {name}`; where there is no network, see `gguf-vl bundle --help`.",
     )
 
 

@@ -1,0 +1,84 @@
+"""`gguf-vl pull`: models from Hugging Face or ModelScope, verified."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from gguf_vl.cli import options
+
+if TYPE_CHECKING:
+    from gguf_vl.store.pull import Plan
+
+GB = 1e9
+
+
+def pull(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="2b, 8b:q8_0, 4b-thinking, …, or hf:owner/repo[:quant].", show_default=False),
+    ] = None,
+    mmproj: Annotated[str | None, typer.Option("--mmproj", help="The projector's quantisation: q8_0 or f16.")] = None,
+    source: Annotated[
+        Literal["huggingface", "modelscope"] | None, typer.Option("--source", help="The second is tried by itself too.")
+    ] = None,
+    offline: options.Offline = False,
+    debug: options.Debug = False,
+) -> None:
+    """Fetch models and verify them. Without a name: the one that suits this machine."""
+    settings = options.settings(debug, offline=offline or None)
+    from gguf_vl.errors import OfflineError
+    from gguf_vl.store import pull as store
+
+    if settings.offline:
+        raise OfflineError(
+            "pull needs the network, and offline mode is on.",
+            "Carry the model here: `gguf-vl bundle create` on another machine, then `gguf-vl bundle install FILE`; "
+            "or take files that are here: `gguf-vl import PATH`.",
+        )
+    plans = [store.plan(wish, mmproj=mmproj, source=source, choose=_choose) for wish in models or [_recommended()]]
+    for plan in plans:
+        _pull(plan)
+
+
+def _recommended() -> str:
+    from gguf_vl.hardware.machine import probe
+    from gguf_vl.runtime.recommend import recommend
+
+    name, why = recommend(probe())
+    print(f"{name} suits this machine: {why}.", file=sys.stderr)
+    return name
+
+
+def _pull(plan: Plan) -> None:
+    from gguf_vl.cli.progress import progress
+    from gguf_vl.store import pull as store
+
+    if store.is_installed(plan):
+        print(f"{plan.name} is already here, in {plan.folder}. `gguf-vl verify {plan.name}` hashes it again.")
+        return
+    for wanted in plan.files:
+        size = f"{wanted.remote.size / GB:.2f} GB" if wanted.remote.size else "of unknown size"
+        print(f"{wanted.remote.name}, {size}{', already here' if wanted.is_here else ''}", file=sys.stderr)
+    print(f"from {plan.repository}\nto   {plan.folder}, {plan.to_fetch / GB:.2f} GB to fetch", file=sys.stderr)
+    with progress("Fetching") as shown:
+        local = store.pull(plan, shown)
+    print(f"{local.name} is installed and verified. Try: gguf-vl ask -m {local.name} PICTURE QUESTION")
+
+
+def _choose(question: str, choices: Sequence[str]) -> str:
+    """Ask the person; where nobody can answer, say how to be exact."""
+    from gguf_vl.errors import UsageError
+
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"{question}: {', '.join(choices)}.", "Say which: hf:owner/repo:QUANT, --mmproj QUANT.")
+    print(f"{question}:", file=sys.stderr)
+    for place, choice in enumerate(choices, 1):
+        print(f"  {place}  {choice}", file=sys.stderr)
+    while True:
+        number: int = typer.prompt("Which", type=int, err=True)
+        if 1 <= number <= len(choices):
+            return choices[number - 1]

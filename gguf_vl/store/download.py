@@ -1,0 +1,279 @@
+"""One file from a URL to the disk: resumed after anything, hashed on the way, taken over only when it is right.
+
+What has arrived lies in a `.part` file named after the content it belongs to, so that it outlives the process and is
+never continued with other bytes. Nothing here knows models or hubs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gguf_vl.errors import GgufVlError, VerificationFailed
+from gguf_vl.store.hashing import CHUNK
+from gguf_vl.store.progress import Progress
+from gguf_vl.store.sources import RemoteFile
+
+if TYPE_CHECKING:
+    import httpx2
+
+ATTEMPTS = 6
+"""Attempts in a row that bring no new byte before it gives up."""
+LONGEST_WAIT_S = 120.0
+"""A server that wants more patience than this is told of, not waited for."""
+TIMEOUT_S = 30.0
+"""Without a byte for so long, a connection counts as cut."""
+SYNC_EVERY = 64 * CHUNK
+"""Bytes after which a part is written through, so that a power cut costs no more."""
+
+
+class _Cut(Exception):
+    """The connection ended before the file did, or the server asks for patience; `wait_s` as it wishes."""
+
+    def __init__(self, why: str, wait_s: float | None = None) -> None:
+        super().__init__(why)
+        self.wait_s = wait_s
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A complete file. `sha256` was computed from its bytes."""
+
+    path: Path
+    size: int
+    sha256: str
+
+
+def download(
+    file: RemoteFile, target: Path, progress: Progress, *, wait: Callable[[float], None] = time.sleep
+) -> Fetched:
+    """Fetch `file` to `target`, continuing what an earlier attempt left beside it.
+
+    Cut connections, timeouts, 429 and 5xx are tried again with growing waits. Raises `VerificationFailed` when size or
+    hash are not those of `file`; the wrong bytes are then kept beside `target` with `.wrong` at the end. Raises
+    `GgufVlError` when the server refuses or stays silent.
+    """
+    for fresh in (False, True):
+        part = _Part(file, target)
+        resumed = part.size > 0
+        try:
+            _complete(part, progress, wait)
+            return part.take_over(progress)
+        except VerificationFailed:
+            if fresh or not resumed:
+                raise
+            progress.note(f"What was here of {file.name} belongs to something else: fetching it anew.")
+        finally:
+            part.close()
+    raise AssertionError("unreachable")
+
+
+def download_beginning(
+    file: RemoteFile, target: Path, size: int, progress: Progress, *, wait: Callable[[float], None] = time.sleep
+) -> Path:
+    """Fetch the first `size` bytes of `file` at least, and return where they are: `download` goes on from there."""
+    part = _Part(file, target)
+    try:
+        _complete(part, progress, wait, until=size)
+        return part.path
+    finally:
+        part.close()
+
+
+def remaining(file: RemoteFile, target: Path) -> int:
+    """Bytes of `file` that `download` has still to fetch; 0 also where its size is unknown."""
+    part = _part_path(file, target)
+    return max(0, (file.size or 0) - (part.stat().st_size if part.exists() else 0))
+
+
+def _part_path(file: RemoteFile, target: Path) -> Path:
+    content = file.sha256 or hashlib.sha256(f"{file.url} {file.size}".encode()).hexdigest()
+    return target.with_name(f"{target.name}.{content[:12]}.part")
+
+
+class _Part:
+    """The bytes that have arrived, and their hash so far."""
+
+    def __init__(self, file: RemoteFile, target: Path) -> None:
+        self.file = file
+        self.target = target
+        self.path = _part_path(file, target)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = self.path.open("a+b")
+        self.size = self._stream.seek(0, os.SEEK_END)
+        self._hashed = 0
+        self._hash = hashlib.sha256()
+        self._unsynced = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether as many bytes are here as the file has."""
+        return self.file.size is not None and self.size >= self.file.size
+
+    def write(self, chunk: bytes) -> None:
+        """Add bytes at the end."""
+        if self._hashed == self.size:
+            self._hash.update(chunk)
+            self._hashed += len(chunk)
+        self._stream.write(chunk)
+        self.size += len(chunk)
+        self._unsynced += len(chunk)
+        if self._unsynced >= SYNC_EVERY:
+            self._sync()
+
+    def empty(self) -> None:
+        """Throw everything away."""
+        self._stream.truncate(0)
+        self.size = self._hashed = 0
+        self._hash = hashlib.sha256()
+
+    def take_over(self, progress: Progress) -> Fetched:
+        """Move the file to its place when it is the promised one; else aside, with `VerificationFailed`."""
+        self._sync()
+        self._hash_the_rest(progress)
+        sha256 = self._hash.hexdigest()
+        file = self.file
+        self.close()
+        if (file.size is not None and self.size != file.size) or (file.sha256 and sha256 != file.sha256):
+            wrong = self.target.with_name(f"{self.target.name}.wrong")
+            self.path.replace(wrong)
+            promised = f"{file.size} bytes with sha256 {file.sha256 or 'unknown'}"
+            raise VerificationFailed(
+                f"{file.name} is not what was promised: {self.size} bytes with sha256 {sha256}, expected {promised}.",
+                f"It was not installed and is kept as {wrong}; try again, or another --source.",
+            )
+        self.path.replace(self.target)
+        return Fetched(self.target, self.size, sha256)
+
+    def close(self) -> None:
+        """Leave the bytes on the disk."""
+        self._stream.close()
+
+    def _sync(self) -> None:
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._unsynced = 0
+
+    def _hash_the_rest(self, progress: Progress) -> None:
+        """Hash a file of which an earlier process left a part: only such a one is read once more."""
+        if self._hashed == self.size:
+            return
+        label = f"{self.file.name}: verifying"
+        progress.start(label, self.size)
+        self._hash, self._hashed = hashlib.sha256(), 0
+        self._stream.seek(0)
+        while chunk := self._stream.read(CHUNK):
+            self._hash.update(chunk)
+            self._hashed += len(chunk)
+            progress.at(label, self._hashed)
+        progress.end(label)
+
+
+def _complete(part: _Part, progress: Progress, wait: Callable[[float], None], until: int | None = None) -> None:
+    """Fetch until the part is complete, or holds `until` bytes."""
+    file, failures = part.file, 0
+    progress.start(file.name, file.size or 0, part.size)
+    while not part.is_complete and not (until is not None and part.size >= until):
+        before = part.size
+        try:
+            _fetch(part, progress, until)
+            if file.size is None:
+                break
+        except _Cut as cut:
+            failures = 0 if part.size > before else failures + 1
+            if failures >= ATTEMPTS:
+                raise GgufVlError(
+                    f"{file.name} did not come through after {ATTEMPTS} attempts: {cut}.",
+                    "Run the same command again: it goes on where it stopped. Or try another --source.",
+                ) from cut
+            pause = min(30.0, 2.0**failures) if cut.wait_s is None else cut.wait_s
+            if pause > LONGEST_WAIT_S:
+                raise GgufVlError(
+                    f"The server wants {pause:.0f} s of patience before it goes on with {file.name}.",
+                    "Run the same command again then: it goes on where it stopped. Or try another --source.",
+                ) from cut
+            progress.note(f"{file.name}: {cut}; trying again in {pause:.0f} s.")
+            wait(pause)
+    progress.end(file.name)
+
+
+def _fetch(part: _Part, progress: Progress, until: int | None) -> None:
+    """One request for what is missing, written as it arrives. Raises `_Cut` when it ends too early."""
+    file = part.file
+    headers = {**file.headers, "Accept-Encoding": "identity"}
+    if part.size or until is not None:
+        headers["Range"] = f"bytes={part.size}-{'' if until is None else until - 1}"
+    with _network_errors(), _open(file.url, headers) as response:
+        if response.status_code == 416:  # the part is longer than the file, which therefore is another one
+            part.empty()
+            raise _Cut("the server has less than what is here", 0.0)
+        _check_status(response, file)
+        if response.status_code == 200 and part.size:
+            progress.note(f"{file.name}: the server cannot continue, so it begins anew.")
+            part.empty()
+        total = _total(response)
+        if file.size is not None and total is not None and total != file.size:
+            raise VerificationFailed(
+                f"The server has {total} bytes of {file.name} where {file.size} were promised.",
+                "The published file may have changed: update gguf-vl, or try another --source.",
+            )
+        for chunk in response.iter_raw(CHUNK):
+            part.write(chunk)
+            progress.at(file.name, part.size)
+            if part.is_complete or (until is not None and part.size >= until):
+                return  # a server that ignored the range would go on
+    if file.size is not None and part.size < (file.size if until is None else min(until, file.size)):
+        raise _Cut("the connection ended early")
+
+
+def _open(url: str, headers: dict[str, str]) -> Any:
+    from huggingface_hub import get_session
+
+    return get_session().stream("GET", url, headers=headers, timeout=TIMEOUT_S, follow_redirects=True)
+
+
+@contextmanager
+def _network_errors() -> Iterator[None]:
+    import httpx2
+
+    try:
+        yield
+    except httpx2.TransportError as error:
+        raise _Cut(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
+
+
+def _check_status(response: httpx2.Response, file: RemoteFile) -> None:
+    status = response.status_code
+    if status in (200, 206):
+        return
+    if status in (408, 425, 429) or status >= 500:
+        raise _Cut(f"the server answers {status}", _retry_after(response))
+    fixes = {
+        401: "Log in with `hf auth login`, or set HF_TOKEN.",
+        403: "Accept the licence on the model's page and log in with `hf auth login`, or try another --source.",
+        404: "It may have been renamed: see the model's page, or try another --source.",
+    }
+    raise GgufVlError(
+        f"The server refuses {file.name} with status {status}.", fixes.get(status, "Try another --source.")
+    )
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    try:
+        return max(0.0, float(response.headers["Retry-After"]))
+    except (KeyError, ValueError):  # missing, or a date
+        return None
+
+
+def _total(response: httpx2.Response) -> int | None:
+    """Bytes of the whole file, as the answer's headers declare them."""
+    whole = response.headers.get("Content-Range", "").rpartition("/")[2]
+    if response.status_code == 200:
+        whole = response.headers.get("Content-Length", "")
+    return int(whole) if whole.isdigit() else None
