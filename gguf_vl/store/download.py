@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gguf_vl.errors import GgufVlError, VerificationFailed
-from gguf_vl.store.hashing import CHUNK
+from gguf_vl.store.hashing import CHUNK, sha256_of
 from gguf_vl.store.progress import Progress
 from gguf_vl.store.sources import RemoteFile
 
@@ -51,14 +52,20 @@ class Fetched:
 
 
 def download(
-    file: RemoteFile, target: Path, progress: Progress, *, wait: Callable[[float], None] = time.sleep
+    file: RemoteFile, target: Path, progress: Progress, *, wait: Callable[[float], None] | None = None
 ) -> Fetched:
-    """Fetch `file` to `target`, continuing what an earlier attempt left beside it.
+    """Fetch `file` to `target`, continuing what an earlier attempt left beside it. What is there and right stays.
 
     Cut connections, timeouts, 429 and 5xx are tried again with growing waits. Raises `VerificationFailed` when size or
     hash are not those of `file`; the wrong bytes are then kept beside `target` with `.wrong` at the end. Raises
     `GgufVlError` when the server refuses or stays silent.
     """
+    if target.exists():
+        progress.start(file.name, target.stat().st_size)
+        sha256 = sha256_of(target, lambda done: progress.at(file.name, done))
+        progress.end(file.name)
+        if sha256 == file.sha256:
+            return Fetched(target, target.stat().st_size, sha256)
     for fresh in (False, True):
         part = _Part(file, target)
         resumed = part.size > 0
@@ -75,7 +82,7 @@ def download(
 
 
 def download_beginning(
-    file: RemoteFile, target: Path, size: int, progress: Progress, *, wait: Callable[[float], None] = time.sleep
+    file: RemoteFile, target: Path, size: int, progress: Progress, *, wait: Callable[[float], None] | None = None
 ) -> Path:
     """Fetch the first `size` bytes of `file` at least, and return where they are: `download` goes on from there."""
     part = _Part(file, target)
@@ -88,8 +95,8 @@ def download_beginning(
 
 def remaining(file: RemoteFile, target: Path) -> int:
     """Bytes of `file` that `download` has still to fetch; 0 also where its size is unknown."""
-    part = _part_path(file, target)
-    return max(0, (file.size or 0) - (part.stat().st_size if part.exists() else 0))
+    here = target if target.exists() else _part_path(file, target)
+    return max(0, (file.size or 0) - (here.stat().st_size if here.exists() else 0))
 
 
 def _part_path(file: RemoteFile, target: Path) -> Path:
@@ -175,7 +182,7 @@ class _Part:
         progress.end(label)
 
 
-def _complete(part: _Part, progress: Progress, wait: Callable[[float], None], until: int | None = None) -> None:
+def _complete(part: _Part, progress: Progress, wait: Callable[[float], None] | None, until: int | None = None) -> None:
     """Fetch until the part is complete, or holds `until` bytes."""
     file, failures = part.file, 0
     progress.start(file.name, file.size or 0, part.size)
@@ -199,7 +206,7 @@ def _complete(part: _Part, progress: Progress, wait: Callable[[float], None], un
                     "Run the same command again then: it goes on where it stopped. Or try another --source.",
                 ) from cut
             progress.note(f"{file.name}: {cut}; trying again in {pause:.0f} s.")
-            wait(pause)
+            (time.sleep if wait is None else wait)(pause)
     progress.end(file.name)
 
 
@@ -214,16 +221,18 @@ def _fetch(part: _Part, progress: Progress, until: int | None) -> None:
             part.empty()
             raise _Cut("the server has less than what is here", 0.0)
         _check_status(response, file)
-        if response.status_code == 200 and part.size:
-            progress.note(f"{file.name}: the server cannot continue, so it begins anew.")
+        if part.size and _start(response) != part.size:
+            progress.note(f"{file.name}: the server does not continue where it was asked to, so it begins anew.")
             part.empty()
+            if _start(response):
+                raise _Cut("the server began in the wrong place", 0.0)
         total = _total(response)
         if file.size is not None and total is not None and total != file.size:
             raise VerificationFailed(
                 f"The server has {total} bytes of {file.name} where {file.size} were promised.",
                 "The published file may have changed: update gguf-vl, or try another --source.",
             )
-        for chunk in response.iter_raw(CHUNK):
+        for chunk in response.iter_raw():
             part.write(chunk)
             progress.at(file.name, part.size)
             if part.is_complete or (until is not None and part.size >= until):
@@ -271,9 +280,14 @@ def _retry_after(response: httpx2.Response) -> float | None:
         return None
 
 
+def _start(response: httpx2.Response) -> int:
+    """The file's byte with which the answer begins. ModelScope answers ranges with status 200: the header decides."""
+    found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return int(found[1]) if found else 0
+
+
 def _total(response: httpx2.Response) -> int | None:
     """Bytes of the whole file, as the answer's headers declare them."""
-    whole = response.headers.get("Content-Range", "").rpartition("/")[2]
-    if response.status_code == 200:
-        whole = response.headers.get("Content-Length", "")
-    return int(whole) if whole.isdigit() else None
+    headers = response.headers
+    whole = headers["Content-Range"].rpartition("/")[2] if "Content-Range" in headers else headers.get("Content-Length")
+    return int(whole) if whole and whole.isdigit() else None

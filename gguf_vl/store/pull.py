@@ -134,7 +134,7 @@ def _plan_of_catalogue(name: str, mmproj: str | None, source: SourceName | None)
     ids = {"huggingface": (model.huggingface, model.revision), "modelscope": (model.modelscope, None)}
     repository = _repository({key: id for key, id in ids.items() if id[0]}, source)
     wanted = [_promised(_published(repository, file.name), file) for file in (variant.file, projector)]
-    full_name = model.name if variant is catalogue.find(model.name)[1] else f"{model.name}:{variant.quant}"
+    full_name = model.name if variant is model.default else f"{model.name}:{variant.quant}"
     return _with_what_is_here(full_name, repository, wanted)
 
 

@@ -103,7 +103,7 @@ class HuggingFace:
                 f"Hugging Face shows no repository {id}.", f"Check the name; if it is private, {log_in}."
             ) from error
         except HfHubHTTPError as error:
-            raise _refusal(self.title, error.response.status_code, error) from error
+            raise _refusal(self.title, error.response.status_code) from error
         except (OSError, _network_error()) as error:
             raise _no_answer(self.title, api.endpoint, error) from error
         headers = build_hf_headers(library_name="gguf-vl")
@@ -154,7 +154,7 @@ class ModelScope:
             if response.status_code == 404:
                 raise ModelNotFound(f"ModelScope shows no repository at {url}.", "Check the name.")
             if response.status_code != 200:
-                raise _refusal(self.title, response.status_code, None)
+                raise _refusal(self.title, response.status_code)
             return response.json()
         except (OSError, ValueError, _network_error()) as error:
             raise _no_answer(self.title, self._address, error) from error
@@ -166,10 +166,13 @@ def _network_error() -> type[Exception]:
     return httpx2.TransportError
 
 
-def _refusal(title: str, status: int, error: Exception | None) -> GgufVlError:
+def _refusal(title: str, status: int) -> GgufVlError:
     if status == 429 or status >= 500:
         return Unreachable(f"{title} answers {status}: it is busy or broken.", "Try again later, or another --source.")
-    return GgufVlError(f"{title} refuses with status {status}: {error}.", "Check your token, or try another --source.")
+    fix = "Check the name; if it is private, log in with `hf auth login`, or set HF_TOKEN."
+    if title == ModelScope.title:
+        fix = "Check the name; if it is private, set MODELSCOPE_API_TOKEN."
+    return GgufVlError(f"{title} refuses with status {status}.", fix)
 
 
 def _no_answer(title: str, address: str, error: Exception) -> Unreachable:

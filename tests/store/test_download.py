@@ -1,0 +1,175 @@
+"""A file comes whole and right over every kind of bad network, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gguf_vl.errors import GgufVlError, VerificationFailed
+from gguf_vl.store.download import ATTEMPTS, download, download_beginning, remaining
+from gguf_vl.store.progress import Silent
+from gguf_vl.store.sources import RemoteFile
+from tests.hub.content import Repo
+from tests.hub.faults import Answer, ClaimLength, Cut, Fault, Flip, HangUp, IgnoreRange, Redirect, Swap
+from tests.hub.modelscope import ModelScope
+from tests.hub.server import Hub
+
+CONTENT = bytes(hashlib.shake_256(b"weights").digest(5_000_000))
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub({"a/b": Repo({"w.gguf": CONTENT})}) as hub:
+        yield hub
+
+
+def remote(hub: Hub, *, size: int | None = len(CONTENT), sha256: str | None = SHA256) -> RemoteFile:
+    return RemoteFile("w.gguf", f"{hub.url}/a/b/resolve/main/w.gguf", size, sha256)
+
+
+class Waits(list[float]):
+    """Stands where `time.sleep` would."""
+
+    def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+
+
+def test_a_file_arrives_whole_and_nothing_else_is_left(hub: Hub, tmp_path: Path) -> None:
+    done = download(remote(hub), tmp_path / "w.gguf", Silent())
+    assert (done.size, done.sha256) == (len(CONTENT), SHA256)
+    assert [path.name for path in tmp_path.iterdir()] == ["w.gguf"]
+    assert done.path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Cut(1_234_567),
+        Cut(1_234_567, reset=True),
+        ClaimLength(1000),
+        HangUp(on="body"),
+        Answer(429, {"Retry-After": "7"}, on="body"),
+        Answer(503, on="body"),
+        Answer(408, on="body"),
+        Redirect(on="resolve"),
+        Redirect(on="body"),
+    ],
+    ids=lambda fault: type(fault).__name__ + str(getattr(fault, "status", "")),
+)
+def test_what_passes_is_waited_for(hub: Hub, tmp_path: Path, fault: Fault) -> None:
+    hub.inject("w.gguf", fault)
+    waits = Waits()
+    if isinstance(fault, ClaimLength):  # a server that promises another length is not believed
+        with pytest.raises(VerificationFailed, match="where 5000000 were promised"):
+            download(remote(hub), tmp_path / "w.gguf", Silent(), wait=waits)
+        return
+    assert download(remote(hub), tmp_path / "w.gguf", Silent(), wait=waits).sha256 == SHA256
+    asked_for = [7.0] if isinstance(fault, Answer) and fault.headers else []
+    assert waits[: len(asked_for)] == asked_for, waits
+
+
+def test_a_cut_connection_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
+    hub.inject("w.gguf", Cut(2_000_000), Cut(1_000_000))
+    download(remote(hub), tmp_path / "w.gguf", Silent(), wait=Waits())
+    first, second, third = hub.asked("w.gguf")
+    assert first is None
+    assert second is not None and third is not None  # noqa: PT018
+    assert 0 < second[0] <= 2_000_000 < third[0] <= 3_000_000
+
+
+def test_another_process_goes_on_where_the_first_was_killed(hub: Hub, tmp_path: Path) -> None:
+    class Killed(Silent):
+        def at(self, label: str, done: int) -> None:
+            if done >= 3_000_000:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download(remote(hub), tmp_path / "w.gguf", Killed())
+    assert not (tmp_path / "w.gguf").exists()
+    left = remaining(remote(hub), tmp_path / "w.gguf")
+    assert left <= 2_000_000
+    download(remote(hub), tmp_path / "w.gguf", Silent())
+    assert hub.asked("w.gguf")[1:] == [(len(CONTENT) - left, None)]
+    assert hashlib.sha256((tmp_path / "w.gguf").read_bytes()).hexdigest() == SHA256
+
+
+def test_the_beginning_is_not_fetched_twice(hub: Hub, tmp_path: Path) -> None:
+    begun = download_beginning(remote(hub), tmp_path / "w.gguf", 100_000, Silent())
+    assert begun.read_bytes() == CONTENT[:100_000]
+    download(remote(hub), tmp_path / "w.gguf", Silent())
+    assert hub.asked("w.gguf") == [(0, 99_999), (100_000, None)]
+
+
+def test_a_server_that_ignores_ranges_sends_everything_again(hub: Hub, tmp_path: Path) -> None:
+    hub.inject("w.gguf", Cut(2_000_000), IgnoreRange())
+    assert download(remote(hub), tmp_path / "w.gguf", Silent(), wait=Waits()).sha256 == SHA256
+    assert hub.bytes_sent("w.gguf") >= len(CONTENT)
+
+
+def test_a_range_answered_with_status_200_is_a_range_all_the_same(tmp_path: Path) -> None:
+    with ModelScope({"a/b": Repo({"w.gguf": CONTENT})}, partial_status=200) as hub:
+        hub.inject("w.gguf", Cut(2_000_000))
+        file = RemoteFile("w.gguf", f"{hub.url}/models/a/b/resolve/master/w.gguf", len(CONTENT), SHA256)
+        assert download(file, tmp_path / "w.gguf", Silent(), wait=Waits()).sha256 == SHA256
+        assert hub.bytes_sent("w.gguf") < 1.5 * len(CONTENT)
+
+
+def test_wrong_bytes_are_kept_aside_and_never_taken(hub: Hub, tmp_path: Path) -> None:
+    hub.inject("w.gguf", Flip(4_000_000))
+    with pytest.raises(VerificationFailed, match="not what was promised") as caught:
+        download(remote(hub), tmp_path / "w.gguf", Silent())
+    assert caught.value.exit_code == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["w.gguf.wrong"]
+    assert "w.gguf.wrong" in caught.value.fix
+
+
+def test_a_part_that_was_spoilt_is_thrown_away_and_fetched_again(hub: Hub, tmp_path: Path) -> None:
+    hub.inject("w.gguf", Flip(10), Cut(1))
+    download_beginning(remote(hub), tmp_path / "w.gguf", 1_000_000, Silent())
+    assert download(remote(hub), tmp_path / "w.gguf", Silent(), wait=Waits()).sha256 == SHA256
+
+
+def test_content_that_changes_between_attempts_is_not_glued_together(hub: Hub, tmp_path: Path) -> None:
+    hub.inject("w.gguf", Cut(2_000_000), Swap(CONTENT[::-1]))
+    with pytest.raises(VerificationFailed):
+        download(remote(hub), tmp_path / "w.gguf", Silent(), wait=Waits())
+    assert not (tmp_path / "w.gguf").exists()
+
+
+def test_a_file_of_another_length_is_refused_before_it_is_fetched(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(VerificationFailed, match=r"5000000 bytes of w\.gguf where 4000000"):
+        download(remote(hub, size=4_000_000), tmp_path / "w.gguf", Silent())
+    assert hub.bytes_sent("w.gguf") < len(CONTENT)
+
+
+def test_a_file_of_unknown_size_and_hash_is_taken_as_it_comes(hub: Hub, tmp_path: Path) -> None:
+    done = download(remote(hub, size=None, sha256=None), tmp_path / "w.gguf", Silent())
+    assert (done.size, done.sha256) == (len(CONTENT), SHA256)
+
+
+def test_silence_ends_after_some_attempts_with_longer_and_longer_waits(hub: Hub, tmp_path: Path) -> None:
+    hub.inject("w.gguf", *[HangUp(on="resolve")] * ATTEMPTS)
+    waits = Waits()
+    with pytest.raises(GgufVlError, match=f"after {ATTEMPTS} attempts") as caught:
+        download(remote(hub), tmp_path / "w.gguf", Silent(), wait=waits)
+    assert waits == sorted(waits)
+    assert len(waits) == ATTEMPTS - 1
+    assert "goes on where it stopped" in caught.value.fix
+
+
+def test_a_server_that_wants_an_hour_is_not_waited_for(hub: Hub, tmp_path: Path) -> None:
+    hub.inject("w.gguf", Answer(429, {"Retry-After": "3600"}, on="body"))
+    with pytest.raises(GgufVlError, match="3600 s of patience"):
+        download(remote(hub), tmp_path / "w.gguf", Silent(), wait=Waits())
+
+
+@pytest.mark.parametrize(("status", "fix"), [(401, "HF_TOKEN"), (403, "licence"), (404, "renamed"), (451, "--source")])
+def test_a_refusal_says_what_to_do(hub: Hub, tmp_path: Path, status: int, fix: str) -> None:
+    hub.inject("w.gguf", Answer(status, on="resolve"))
+    with pytest.raises(GgufVlError, match=f"status {status}") as caught:
+        download(remote(hub), tmp_path / "w.gguf", Silent(), wait=Waits())
+    assert fix in caught.value.fix

@@ -1,0 +1,322 @@
+"""From a name to a verified model in `models/`, from local hubs that misbehave."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from gguf_vl import catalogue, paths
+from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound, UsageError, VerificationFailed
+from gguf_vl.store import library
+from gguf_vl.store.library import LocalModel
+from gguf_vl.store.progress import Silent
+from gguf_vl.store.pull import is_installed, plan, pull
+from gguf_vl.store.sources import HuggingFace
+from tests.hub.content import Repo
+from tests.hub.faults import Answer, Cut, Flip, HangUp
+from tests.hub.modelscope import ModelScope
+from tests.hub.server import Hub
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
+from make_synthetic import write_projector
+
+POCKET = paths.pocket_dir()
+TEXT, PROJECTOR = "tiny-text-F16.gguf", "mmproj-tiny-F16.gguf"
+OF_POCKET = {TEXT: POCKET / "pocket-F16.gguf", PROJECTOR: POCKET / "mmproj-pocket-F16.gguf"}
+SIZE = {name: path.stat().st_size for name, path in OF_POCKET.items()}
+REPO = "someone/tiny-GGUF"
+
+
+def never(question: str, choices: Sequence[str]) -> str:
+    raise AssertionError(f"nobody should be asked: {question} {choices}")
+
+
+def files() -> dict[str, bytes | Path]:
+    return {**OF_POCKET, "README.md": b"# tiny"}
+
+
+def at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Let Hugging Face be at this address, as HF_ENDPOINT does for a process that starts."""
+    monkeypatch.setattr("gguf_vl.store.pull.HuggingFace", lambda: HuggingFace(url))
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with Hub({REPO: Repo({**files()})}) as hub:
+        at(monkeypatch, hub.url)
+        yield hub
+
+
+@pytest.fixture
+def modelscope(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelScope]:
+    with ModelScope({REPO: Repo({**files()})}) as server:
+        monkeypatch.setenv("MODELSCOPE_DOMAIN", server.url)
+        yield server
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A catalogue in which `tiny` is published in REPO, with pocket's files, sizes and hashes."""
+    models = dict(catalogue.load_catalogue())
+    commit = Repo({}).commit
+    pocket = models["pocket"]
+    [projector] = pocket.projectors
+    mmproj = replace(projector.file, name=PROJECTOR)
+    variant = replace(pocket.default, file=replace(pocket.default.file, name=TEXT), mmproj=mmproj)
+    models["tiny"] = replace(
+        pocket,
+        name="tiny",
+        huggingface=REPO,
+        modelscope=REPO,
+        revision=commit,
+        variants=(variant,),
+        projectors=(replace(projector, file=mmproj),),
+        default=variant,
+    )
+    monkeypatch.setattr(catalogue, "load_catalogue", lambda: models)
+
+
+def pulled(wish: str = "tiny") -> LocalModel:
+    return pull(plan(wish, choose=never), Silent())
+
+
+def installed() -> list[str]:
+    return [entry.name for entry in library.scan() if entry.name != "pocket"]
+
+
+@pytest.mark.usefixtures("published")
+def test_a_catalogue_model_is_fetched_verified_and_listed(hub: Hub) -> None:
+    local = pulled()
+    assert local.model == paths.models_dir() / "tiny" / TEXT
+    assert local.mmproj == paths.models_dir() / "tiny" / PROJECTOR
+    assert local.receipt is not None
+    assert [record.promised_by for record in local.receipt.files] == ["catalogue", "catalogue"]
+    assert REPO in local.receipt.source
+    assert installed() == ["tiny"]
+    assert sorted(path.name for path in paths.models_dir().iterdir()) == [".tiny.lock", "tiny"]
+    assert hub.bytes_sent(TEXT) == SIZE[TEXT]
+
+
+@pytest.mark.usefixtures("published")
+def test_what_is_here_is_not_fetched_again(hub: Hub) -> None:
+    pulled()
+    sent = hub.bytes_sent("gguf")
+    again = plan("tiny", choose=never)
+    assert is_installed(again)
+    assert again.to_fetch == 0
+    pull(again, Silent())
+    assert hub.bytes_sent("gguf") == sent
+
+
+@pytest.mark.usefixtures("published")
+def test_only_what_is_missing_of_a_model_is_fetched(hub: Hub) -> None:
+    local = pulled()
+    local.model.unlink()
+    sent = hub.bytes_sent(PROJECTOR)
+    assert pulled().model.exists()
+    assert hub.bytes_sent(PROJECTOR) == sent
+
+
+@pytest.mark.usefixtures("published", "hub")
+def test_the_plan_says_how_much_from_where_to_where() -> None:
+    what = plan("tiny", choose=never)
+    assert what.to_fetch == sum(SIZE.values())
+    assert str(what.repository) == f"{REPO} on Hugging Face (revision {Repo({}).commit[:12]})"
+    assert what.folder == paths.models_dir() / "tiny"
+
+
+@pytest.mark.usefixtures("published")
+def test_an_interrupted_pull_shows_no_model_and_goes_on(hub: Hub) -> None:
+    class Interrupted(Silent):
+        def at(self, label: str, done: int) -> None:
+            if label == PROJECTOR and done > 3_000_000:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pull(plan("tiny", choose=never), Interrupted())
+    assert installed() == []
+    what = plan("tiny", choose=never)
+    assert what.to_fetch < SIZE[PROJECTOR] - 3_000_000
+    pull(what, Silent())
+    assert installed() == ["tiny"]
+    assert hub.asked(TEXT) == [(0, 8 * 1024 * 1024 - 1)]
+    assert hub.asked(PROJECTOR)[1:] == [(SIZE[PROJECTOR] - what.to_fetch, None)]
+
+
+@pytest.mark.usefixtures("published")
+def test_a_file_that_was_whole_before_the_interruption_is_not_fetched_again(hub: Hub) -> None:
+    class Interrupted(Silent):
+        def start(self, label: str, total: int, done: int = 0) -> None:
+            if label == PROJECTOR and done == total:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pull(plan("tiny", choose=never), Interrupted())
+    sent = hub.bytes_sent("gguf")
+    assert pulled().mmproj
+    assert hub.bytes_sent("gguf") == sent
+
+
+@pytest.mark.usefixtures("published")
+def test_wrong_bytes_install_nothing(hub: Hub) -> None:
+    hub.inject(TEXT, Flip(2_000_000), Flip(2_000_000))
+    with pytest.raises(VerificationFailed, match=TEXT):
+        pulled()
+    assert installed() == []
+
+
+@pytest.mark.usefixtures("published")
+def test_a_hub_that_declares_another_file_than_the_catalogue_is_not_fetched_from(hub: Hub) -> None:
+    hub.replace(REPO, TEXT, OF_POCKET[TEXT].read_bytes()[::-1])
+    with pytest.raises(VerificationFailed, match="in the catalogue") as caught:
+        plan("tiny", choose=never)
+    assert "hf:" in caught.value.fix
+    assert hub.bytes_sent(TEXT) == 0
+
+
+@pytest.mark.usefixtures("published")
+def test_modelscope_takes_over_where_hugging_face_cannot_be_reached(
+    modelscope: ModelScope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(monkeypatch, "http://127.0.0.1:9")
+    local = pulled()
+    assert local.receipt
+    assert "ModelScope" in local.receipt.source
+    assert modelscope.bytes_sent(TEXT) == SIZE[TEXT]
+
+
+@pytest.mark.usefixtures("published")
+def test_a_busy_hub_is_left_for_the_other_and_a_wished_source_is_kept_to(hub: Hub, modelscope: ModelScope) -> None:
+    hub.inject(None, Answer(503, on="api"), times=30)
+    assert "ModelScope" in plan("tiny", choose=never).repository.source
+    with pytest.raises(GgufVlError, match="Hugging Face"):
+        plan("tiny", source="huggingface", choose=never)
+    assert "ModelScope" in plan("tiny", source="modelscope", choose=never).repository.source
+
+
+def test_a_repository_is_searched_for_its_pair(hub: Hub) -> None:
+    local = pulled(f"hf:{REPO}")
+    assert local.name == "tiny-text-f16"
+    assert local.mmproj
+    assert local.receipt
+    assert {record.promised_by for record in local.receipt.files} == {"hub"}
+    assert hub.requests
+
+
+def test_several_quantisations_are_asked_about_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    several = {**files(), "tiny-text-Q8_0.gguf": OF_POCKET[TEXT], "mmproj-tiny-Q8_0.gguf": OF_POCKET[PROJECTOR]}
+    asked: list[Sequence[str]] = []
+
+    def choose(question: str, choices: Sequence[str]) -> str:
+        asked.append(choices)
+        return choices[-1]
+
+    with Hub({REPO: Repo(several)}) as hub:
+        at(monkeypatch, hub.url)
+        named = plan(f"hf:{REPO}:q8_0", choose=never)
+        assert [wanted.remote.name for wanted in named.files] == ["tiny-text-Q8_0.gguf", "mmproj-tiny-Q8_0.gguf"]
+        assert plan(f"hf:{REPO}:f16", mmproj="f16", choose=never).mmproj
+        chosen = plan(f"hf:{REPO}", choose=choose)
+        assert asked == [["tiny-text-F16.gguf", "tiny-text-Q8_0.gguf"]]
+        assert chosen.model.remote.name == "tiny-text-Q8_0.gguf"
+        with pytest.raises(ModelNotFound, match="no text models in q2_k"):
+            plan(f"hf:{REPO}:q2_k", choose=never)
+
+
+def test_a_pair_that_does_not_belong_together_is_refused_before_it_is_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shape = catalogue.find("2b")[0].shape
+    assert shape is not None
+    wide = replace(shape.vision, n_embd=768, n_layer=3, n_ff=3072, deepstack_layers=(0, 1), n_out=256)
+    write_projector(wide, "F16", tmp_path / "mmproj-wide-F16.gguf")
+    with Hub({REPO: Repo({TEXT: OF_POCKET[TEXT], "mmproj-wide-F16.gguf": tmp_path / "mmproj-wide-F16.gguf"})}) as hub:
+        at(monkeypatch, hub.url)
+        with pytest.raises(InvalidModelFile, match="does not belong"):
+            pulled(f"hf:{REPO}")
+        assert hub.bytes_sent("mmproj-wide-F16.gguf") < (tmp_path / "mmproj-wide-F16.gguf").stat().st_size / 2
+    assert installed() == []
+
+
+@pytest.mark.parametrize(
+    ("wish", "error", "words"),
+    [
+        ("pocket", UsageError, "inside the package"),
+        ("9b", ModelNotFound, "9b"),
+        ("hf:nonsense", UsageError, "owner/repo"),
+        ("hf:no/where", ModelNotFound, "no repository"),
+    ],
+)
+@pytest.mark.usefixtures("hub")
+def test_a_wish_that_cannot_be_met_says_why(wish: str, error: type[GgufVlError], words: str) -> None:
+    with pytest.raises(error) as caught:
+        plan(wish, choose=never)
+    assert words in caught.value.what + caught.value.fix
+
+
+def test_a_licence_and_a_token_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    repos = {REPO: Repo(files(), gated=True), "x/private": Repo(files(), token="secret")}
+    with Hub(repos) as hub:
+        at(monkeypatch, hub.url)
+        with pytest.raises(GgufVlError) as caught:
+            pulled(f"hf:{REPO}")
+        assert "licence" in caught.value.what + caught.value.fix
+        with pytest.raises(GgufVlError) as caught:
+            pulled("hf:x/private")
+        assert "HF_TOKEN" in caught.value.fix
+        monkeypatch.setenv("HF_TOKEN", "secret")
+        assert pulled("hf:x/private").mmproj
+
+
+@pytest.mark.usefixtures("published", "hub")
+def test_a_full_disk_is_said_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+    with pytest.raises(GgufVlError, match=r"0\.00 GB free"):
+        pulled()
+
+
+@pytest.mark.usefixtures("published")
+def test_a_second_pull_waits_for_the_first_and_fetches_nothing(hub: Hub) -> None:
+    what = plan("tiny", choose=never)
+    waiting = threading.Event()
+
+    class Waiter(Silent):
+        def note(self, line: str) -> None:
+            assert "waiting" in line
+            waiting.set()
+
+    first = FileLock(paths.models_dir() / ".tiny.lock")
+    paths.models_dir().mkdir(parents=True)
+    with first:
+        second = threading.Thread(target=pull, args=(what, Waiter()))
+        second.start()
+        assert waiting.wait(30)
+        assert hub.bytes_sent("gguf") == 0
+    second.join(30)
+    assert installed() == ["tiny"]
+
+
+@pytest.mark.usefixtures("published")
+def test_a_connection_that_is_cut_all_the_time_still_ends_well(hub: Hub) -> None:
+    hub.inject(TEXT, *[Cut(700_000), HangUp(on="body")] * 3)
+    assert pulled().model.stat().st_size == SIZE[TEXT]
+
+
+@pytest.mark.usefixtures("published", "hub")
+def test_other_files_in_the_hub_are_left_there() -> None:
+    assert sorted(os.listdir(pulled().model.parent)) == [PROJECTOR, "receipt.json", TEXT]
