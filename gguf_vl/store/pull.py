@@ -231,9 +231,14 @@ def _published(repository: Repository, name: str) -> RemoteFile:
 def _with_what_is_here(name: str, repository: Repository, files: list[tuple[RemoteFile, Promise]]) -> Plan:
     folder = paths.models_dir() / library.folder_name(name)
     receipt = read_receipt(folder)
-    here = {(record.path, record.sha256) for record in receipt.files if record.at(folder).exists()} if receipt else ()
-    wanted = [Wanted(file, promise, (file.name, file.sha256) in here) for file, promise in files]
+    here = [record for record in receipt.files if record.at(folder).exists()] if receipt else []
+    wanted = [Wanted(file, promise, any(_is(record, file) for record in here)) for file, promise in files]
     return Plan(name, repository, wanted[0], wanted[1] if len(wanted) > 1 else None)
+
+
+def _is(record: FileRecord, remote: RemoteFile) -> bool:
+    """Whether an installed file is the remote one; it may have another name, or live with another program."""
+    return record.sha256 == remote.sha256 if remote.sha256 else record.path == remote.name
 
 
 # --- fetching ---------------------------------------------------------------------------------------------------------
@@ -243,11 +248,10 @@ def _fitting_receipt(plan: Plan) -> Receipt | None:
     receipt = read_receipt(plan.folder)
     if receipt is None or len(receipt.files) != len(plan.files):
         return None
-    for record, wanted in zip(receipt.files, plan.files, strict=True):
-        promised = wanted.remote.sha256 or record.sha256
-        if (record.path, record.sha256) != (wanted.remote.name, promised) or not record.at(plan.folder).exists():
-            return None
-    return receipt
+    pairs = zip(receipt.files, plan.files, strict=True)
+    if all(_is(record, wanted.remote) and record.at(plan.folder).exists() for record, wanted in pairs):
+        return receipt
+    return None
 
 
 def _check_disk(plan: Plan) -> None:
@@ -289,7 +293,7 @@ def _fetch(wanted: Wanted, plan: Plan, progress: Progress) -> FileRecord:
     remote = wanted.remote
     receipt = read_receipt(plan.folder)
     if wanted.is_here and receipt:
-        return next(record for record in receipt.files if record.path == remote.name)
+        return next(record for record in receipt.files if _is(record, remote))
     done = download(remote, plan.staging / remote.name, progress)
     if wanted.promised_by != "catalogue":
         said = "what the hub declares" if wanted.promised_by == "hub" else "what arrived: nobody says what it should be"
@@ -300,7 +304,7 @@ def _fetch(wanted: Wanted, plan: Plan, progress: Progress) -> FileRecord:
 def _install(plan: Plan, records: list[FileRecord]) -> LocalModel:
     """Move the files into the model's folder; the receipt, written last, makes them a model."""
     receipt = Receipt(plan.name, str(plan.repository), records[0], records[1] if len(records) > 1 else None)
-    opened = [plan.staging / r.path if (plan.staging / r.path).exists() else plan.folder / r.path for r in records]
+    opened = [staged if (staged := r.at(plan.staging)).exists() else r.at(plan.folder) for r in records]
     library.open_file(opened[0], mmproj=opened[1] if len(opened) > 1 else None)
     before = read_receipt(plan.folder)
     if not plan.folder.exists():

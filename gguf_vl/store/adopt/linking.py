@@ -1,0 +1,189 @@
+"""From a pair that lies elsewhere to a model of ours: hashed, compared with what was promised, and hard-linked."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gguf_vl import paths
+from gguf_vl.errors import GgufVlError, InvalidModelFile, UsageError, VerificationFailed
+from gguf_vl.gguf.wire import shown
+from gguf_vl.store import library
+from gguf_vl.store.hashing import sha256_of
+from gguf_vl.store.library import LocalModel, folder_name
+from gguf_vl.store.progress import Progress, Silent
+from gguf_vl.store.receipt import FileRecord, Promise, Receipt, now, write_receipt
+
+from .candidates import SUFFIX, Candidate, unreadable
+from .known import published_files
+from .naming import check_name, name_for
+from .pairing import Pair
+
+_CHANGED: Final = "Wait until the other program is done with it, then import it again."
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A model of ours, and whether it is new or was here already."""
+
+    local: LocalModel
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Hashed:
+    """A candidate as it was when it was hashed."""
+
+    file: Candidate
+    stat: os.stat_result
+    sha256: str
+    promised_by: Promise
+
+
+def adopt(pair: Pair, name: str | None = None, progress: Progress | None = None) -> Adopted:
+    """Take a pair in under `name`, or under the one that `name_for` finds, unless the same content is here already.
+
+    `VerificationFailed` when a file's hash is not what the catalogue or its place promises, `UsageError` for a name
+    that another model has or that cannot be one, `InvalidModelFile` when a file cannot be read.
+    """
+    progress = progress or Silent()
+    if name is not None:
+        check_name(name)
+    if here := already_here(pair, name):
+        return Adopted(here, new=False)
+    hashed = [_hash(file, progress) for file in pair.files]
+    if here := already_here(pair, name, [file.sha256 for file in hashed]):
+        return Adopted(here, new=False)
+    name = name or name_for(pair, hashed[0].sha256)
+    check_free(name, pair)
+    return Adopted(_install(name, pair, hashed), new=True)
+
+
+def already_here(pair: Pair, name: str | None = None, sha256s: Sequence[str] = ()) -> LocalModel | None:
+    """The installed model that has the pair's files, by hash or because they are the same on disk.
+
+    With `name` only the model of that name is looked at. A text model alone is here, too, where it has a projector.
+    """
+    for entry in library.scan():
+        if isinstance(entry, LocalModel) and (name is None or _is_called(entry, name)):
+            ours = [path for path in (entry.model, entry.mmproj) if path]
+            if len(ours) >= len(pair.files) and all(
+                _same(entry, our, file, sha256s[index] if sha256s else None)
+                for index, (our, file) in enumerate(zip(ours, pair.files, strict=False))
+            ):
+                return entry
+    return None
+
+
+def check_free(name: str, pair: Pair) -> None:
+    """`UsageError` when a model of that name is here already."""
+    if folder := library.folder_of(name):
+        raise UsageError(
+            f"{name} is here already with other files, in {shown(folder)}.",
+            f"Give this one a name of its own: gguf-vl import {_quoted(pair)} --name NAME; or see `gguf-vl rm`.",
+        )
+
+
+def promised(file: Candidate, size: int) -> tuple[str | None, str | None]:
+    """The hash that the catalogue has for a file of that name and that size in bytes, and the one its place says."""
+    published = (known.sha256 for known in published_files() if (known.name, known.size) == (file.name, size))
+    return next(published, None), file.promised_sha256()
+
+
+def _quoted(pair: Pair) -> str:
+    return " ".join(shlex.quote(shown(file.path)) for file in pair.files)
+
+
+def _is_called(entry: LocalModel, name: str) -> bool:
+    return folder_name(entry.name).casefold() == folder_name(name).casefold()
+
+
+def _same(entry: LocalModel, our: Path, file: Candidate, sha256: str | None) -> bool:
+    ours, theirs = our.stat(), file.stat()
+    if os.path.samestat(ours, theirs):
+        return True
+    if sha256 is None or ours.st_size != theirs.st_size:
+        return False
+    records = entry.receipt.files if entry.receipt else ()
+    known = (record.sha256 for record in records if record.at(our.parent) == our)
+    return (next(known, None) or sha256_of(our)) == sha256
+
+
+def _hash(file: Candidate, progress: Progress) -> _Hashed:
+    before, label = file.stat(), shown(file.name)
+    progress.start(label, before.st_size)
+    try:
+        found = sha256_of(file.path, lambda done: progress.at(label, done))
+    except OSError as error:
+        raise unreadable(file.path, error).error from error
+    finally:
+        progress.end(label)
+    if _identity(before) != _identity(file.stat()):
+        raise InvalidModelFile(f"{shown(file.path)} changed while it was read.", _CHANGED)
+    by_catalogue, by_place = promised(file, before.st_size)
+    for promise, who in ((by_catalogue, "the catalogue"), (by_place, "its name there")):
+        if promise and promise != found:
+            raise VerificationFailed(
+                f"{shown(file.path)} is damaged: its SHA-256 is {found}, and {who} says {promise}.",
+                "Download it again with the program that it belongs to, or with `gguf-vl pull`.",
+            )
+    published = by_catalogue or any(known.sha256 == found for known in published_files())
+    return _Hashed(file, before, found, "catalogue" if published else "hub" if by_place else "none")
+
+
+def _install(name: str, pair: Pair, hashed: list[_Hashed]) -> LocalModel:
+    """Fill a hidden folder and give it its name when it is whole."""
+    folder = paths.models_dir() / folder_name(name)
+    unfinished = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    try:
+        unfinished.mkdir(parents=True)
+        try:
+            named = zip(hashed, _names(pair), strict=True)
+            model, *rest = [_linked(file, unfinished, link_name) for file, link_name in named]
+            source = f"{pair.source}: {pair.text.file.path}"
+            write_receipt(unfinished, Receipt(name, source, model, rest[0] if rest else None))
+            check_free(name, pair)  # another process may have been quicker
+            unfinished.rename(folder)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+    except OSError as error:
+        what = f"{shown(folder)} cannot be made: {error.strerror or error}."
+        raise GgufVlError(what, "Make room and see that you may write there, or set GGUF_VL_HOME.") from error
+    return library.open_folder(folder)
+
+
+def _linked(hashed: _Hashed, folder: Path, name: str) -> FileRecord:
+    """The file in our folder under that name; where it cannot be hard-linked, it is used where it is."""
+    link = folder / name
+    path = name
+    try:
+        os.link(hashed.file.path.resolve(strict=True), link)
+    except OSError:  # another file system, one without links, or not ours to link
+        path, link = str(hashed.file.path), hashed.file.path
+    if _identity(os.stat(link)) != _identity(hashed.stat):
+        raise InvalidModelFile(f"{shown(hashed.file.path)} changed while it was taken in.", _CHANGED)
+    return FileRecord(path, hashed.stat.st_size, hashed.sha256, hashed.promised_by, now())
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _names(pair: Pair) -> list[str]:
+    """What the links are called: as their publisher called them, the projector so that it is known for one."""
+    text = _with_suffix(pair.text.file.name)
+    if pair.mmproj is None:
+        return [text]
+    mmproj = _with_suffix(pair.mmproj.file.name)
+    return [text, mmproj if "mmproj" in mmproj.casefold() else f"mmproj-{mmproj}"]
+
+
+def _with_suffix(name: str) -> str:
+    return name if name.casefold().endswith(SUFFIX) else f"{name}{SUFFIX}"
