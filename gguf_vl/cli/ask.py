@@ -43,6 +43,7 @@ def ask(
     top_k: options.TopK = None,
     seed: options.Seed = None,
     system: options.System = None,
+    offline: options.Offline = False,
     debug: options.Debug = False,
 ) -> None:
     """Ask one question about pictures, and print the answer as it comes."""
@@ -62,6 +63,7 @@ def ask(
         top_k=top_k,
         seed=seed,
         system=system,
+        offline=offline or None,
     )
     from gguf_vl.cli.status import Status
     from gguf_vl.engine.blocking import BlockingEngine
