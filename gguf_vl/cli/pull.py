@@ -13,8 +13,6 @@ from gguf_vl.cli import options
 if TYPE_CHECKING:
     from gguf_vl.store.pull import Plan
 
-GB = 1e9
-
 
 def pull(
     models: Annotated[
@@ -54,6 +52,7 @@ def _recommended() -> str:
 
 
 def _pull(plan: Plan) -> None:
+    from gguf_vl.cli.models import size
     from gguf_vl.cli.progress import progress
     from gguf_vl.store import pull as store
 
@@ -61,9 +60,9 @@ def _pull(plan: Plan) -> None:
         print(f"{plan.name} is already here, in {plan.folder}. `gguf-vl verify {plan.name}` hashes it again.")
         return
     for wanted in plan.files:
-        size = f"{wanted.remote.size / GB:.2f} GB" if wanted.remote.size else "of unknown size"
-        print(f"{wanted.remote.name}, {size}{', already here' if wanted.is_here else ''}", file=sys.stderr)
-    print(f"from {plan.repository}\nto   {plan.folder}, {plan.to_fetch / GB:.2f} GB to fetch", file=sys.stderr)
+        n_bytes = size(wanted.remote.size) if wanted.remote.size else "of unknown size"
+        print(f"{wanted.remote.name}, {n_bytes}{', already here' if wanted.is_here else ''}", file=sys.stderr)
+    print(f"from {plan.repository}\nto   {plan.folder}, {size(plan.to_fetch)} to fetch", file=sys.stderr)
     with progress("Fetching") as shown:
         local = store.pull(plan, shown)
     print(f"{local.name} is installed and verified. Try: gguf-vl ask -m {local.name} PICTURE QUESTION")

@@ -41,7 +41,7 @@ def test_from_nothing_to_an_answer() -> None:
     done = gguf_vl("pull", WISH)
     assert done.returncode == 0, done.stderr
     said = done.stderr.decode()
-    assert f"{TEXT}, 0.00 GB" in said
+    assert f"{TEXT}, 3.3 MB" in said
     assert f"from {REPO} on Hugging Face" in said
     assert f"Fetching {TEXT}: 100 %" in said
     assert "the catalogue has no hash of it; recorded what the hub declares" in said
