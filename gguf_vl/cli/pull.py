@@ -38,6 +38,7 @@ def pull(
             "or take files that are here: `gguf-vl import PATH`.",
         )
     plans = [store.plan(wish, mmproj=mmproj, source=source, choose=_choose) for wish in models or [_recommended()]]
+    store.check_disk([plan for plan in plans if not store.is_installed(plan)])
     for plan in plans:
         _pull(plan)
 

@@ -104,13 +104,26 @@ def pull(plan: Plan, progress: Progress) -> LocalModel:
         receipt = _fitting_receipt(plan)
         if receipt:  # the other one has done it
             return library.open_folder(plan.folder)
-        _check_disk(plan)
+        check_disk([plan])
         plan.staging.mkdir(exist_ok=True)
         _check_pair(plan, progress)
         records = [_fetch(wanted, plan, progress) for wanted in plan.files]
         return _install(plan, records)
     finally:
         lock.release()
+
+
+def check_disk(plans: Sequence[Plan]) -> None:
+    """Raise `GgufVlError` when the disk has no room for what these plans still have to fetch."""
+    place = paths.models_dir()
+    place.mkdir(parents=True, exist_ok=True)
+    free, needed = shutil.disk_usage(place).free, sum(plan.to_fetch for plan in plans)
+    if needed + SPARE_BYTES > free:
+        raise GgufVlError(
+            f"{', '.join(plan.name for plan in plans)}: {needed / 1e9:.2f} GB are to come, "
+            f"and {place} has {free / 1e9:.2f} GB free.",
+            "Free some space (`gguf-vl rm`), or set GGUF_VL_HOME to a larger disk.",
+        )
 
 
 def is_installed(plan: Plan) -> bool:
@@ -155,7 +168,8 @@ def _plan_of_repository(wish: str, mmproj: str | None, source: SourceName | None
     id, _, quant = wish.partition(":")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", id):
         raise UsageError(f"{id!r} is not a repository.", "Give it as hf:owner/repo, or hf:owner/repo:Q4_K_M.")
-    repository = _repository({"huggingface": (id, None), "modelscope": (id, None)}, source)
+    # The same name on the other hub may be somebody else's: it is taken only where it is asked for.
+    repository = _repository({"huggingface": (id, None), "modelscope": (id, None)}, source or "huggingface")
     files = [file for file in repository.files if file.name.endswith(".gguf")]
     texts = [file for file in files if "mmproj" not in file.name.casefold()]
     projectors = [file for file in files if "mmproj" in file.name.casefold()]
@@ -254,16 +268,6 @@ def _fitting_receipt(plan: Plan) -> Receipt | None:
     return None
 
 
-def _check_disk(plan: Plan) -> None:
-    place = paths.models_dir()
-    free = shutil.disk_usage(place).free
-    if plan.to_fetch + SPARE_BYTES > free:
-        raise GgufVlError(
-            f"{plan.name} needs {plan.to_fetch / 1e9:.2f} GB more, and {place} has {free / 1e9:.2f} GB free.",
-            "Free some space (`gguf-vl rm`), or set GGUF_VL_HOME to a larger disk.",
-        )
-
-
 def _check_pair(plan: Plan, progress: Progress) -> None:
     """Refuse two files that don't belong together as soon as their headers are here."""
     if plan.mmproj is None or any(wanted.is_here for wanted in plan.files):
@@ -309,8 +313,8 @@ def _install(plan: Plan, records: list[FileRecord]) -> LocalModel:
     before = read_receipt(plan.folder)
     if not plan.folder.exists():
         write_receipt(plan.staging, receipt)
-        for part in plan.staging.glob("*.part"):
-            part.unlink()
+        for leftover in (*plan.staging.glob("*.part"), *plan.staging.glob("*.wrong")):
+            leftover.unlink()
         plan.staging.rename(plan.folder)
         return library.open_folder(plan.folder)
     for path in opened:

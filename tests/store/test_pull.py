@@ -218,6 +218,15 @@ def test_a_repository_is_searched_for_its_pair(hub: Hub) -> None:
     assert hub.requests
 
 
+def test_a_namesake_on_the_other_hub_is_not_taken_unasked(
+    modelscope: ModelScope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(monkeypatch, "http://127.0.0.1:9")
+    with pytest.raises(GgufVlError, match="Hugging Face cannot be reached"):
+        plan(f"hf:{REPO}", choose=never)
+    assert modelscope.requests == []
+
+
 def test_several_quantisations_are_asked_about_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     several = {**files(), "tiny-text-Q8_0.gguf": OF_POCKET[TEXT], "mmproj-tiny-Q8_0.gguf": OF_POCKET[PROJECTOR]}
     asked: list[Sequence[str]] = []
@@ -281,6 +290,7 @@ def test_a_licence_and_a_token_are_named(monkeypatch: pytest.MonkeyPatch) -> Non
         assert "HF_TOKEN" in caught.value.fix
         monkeypatch.setenv("HF_TOKEN", "secret")
         assert pulled("hf:x/private").mmproj
+        assert {request.token for request in hub.requests if request.stage == "body"} == {""}
 
 
 @pytest.mark.usefixtures("published", "hub")
