@@ -26,6 +26,12 @@ def models_dir() -> Path:
     return data_dir() / "models"
 
 
+def cache_dir() -> Path:
+    """What can be had again at any time."""
+    home = _home()
+    return home / "cache" if home else Path(_DIRS.user_cache_dir)
+
+
 def config_file() -> Path:
     """The person's settings."""
     return (_home() or Path(_DIRS.user_config_dir)) / "config.toml"

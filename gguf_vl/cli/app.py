@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from gguf_vl import __version__
-from gguf_vl.cli import ask, config, doctor, models, options, pull
+from gguf_vl.cli import ask, bundle, config, doctor, import_, models, options, pull
 from gguf_vl.errors import GgufVlError, UsageError
 
 INTERRUPTED = 130
@@ -28,10 +28,12 @@ app = typer.Typer(
 app.command("ask")(ask.ask)
 app.command("pull")(pull.pull)
 app.command("list")(models.list_models)
+app.command("import")(import_.import_models)
 app.command("show")(models.show)
 app.command("verify")(models.verify)
 app.command("rm")(models.rm)
 app.command("doctor")(doctor.doctor)
+app.add_typer(bundle.app, name="bundle")
 app.add_typer(config.app, name="config")
 
 

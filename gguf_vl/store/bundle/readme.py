@@ -1,0 +1,56 @@
+"""What the person who carries a bundle reads."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from gguf_vl import __version__
+from gguf_vl.store.bundle.manifest import INSTALLERS, MANIFEST, SIGNATURE, BundledModel, Platform
+from gguf_vl.store.bundle.signature import NAMESPACE
+
+INSTALL_SH = """#!/bin/sh
+# Installs gguf-vl and the models of a bundle: sh install.sh BUNDLE [--venv DIR] [--trust KEY]
+exec "${PYTHON:-python3}" "$(dirname "$0")/install.py" "$@"
+"""
+
+
+def readme(
+    bundle: str, models: Sequence[BundledModel], platforms: Sequence[Platform], *, is_split: bool, is_signed: bool
+) -> str:
+    """The bundle's README.txt: what is in it, and how to check and install it."""
+    bundle = shlex.quote(bundle)
+    first = f"{bundle}.001" if is_split else bundle
+    lines = [f"A bundle of gguf-vl {__version__}, to run Qwen3-VL without a network.", "", "Models:"]
+    for model in models:
+        lines.append(f"  {model.name}: {model.title}, {model.quantisation}, {_size(model)}, licence {model.licence}")
+    if is_split:
+        lines += ["", f"Its parts are {bundle}.001, {bundle}.002 and so on. Keep them in one folder."]
+    lines += [
+        "",
+        "Where gguf-vl is installed:",
+        f"  gguf-vl bundle verify {first}",
+        f"  gguf-vl bundle install {first}",
+    ]
+    if platforms:
+        lines += ["", "Where only Python is, on one of these machines, with nothing but this bundle:"]
+        lines += [f"  {platform}" for platform in platforms]
+        lines += ["run", f"  {_tar(bundle, INSTALLERS, is_split)}", f"  sh {INSTALLERS[0]} {first}"]
+        lines += ["It makes a virtual environment in ~/gguf-vl (--venv DIR: elsewhere) and installs the models."]
+        lines += ["On Windows: python install.py instead of sh install.sh."]
+    if is_signed:
+        lines += ["", "It is signed. To demand that, add --trust KEY.pub (or an allowed_signers file) to verify and"]
+        lines += ["install. With OpenSSH alone, before anything of it is run:"]
+        lines += [f"  {_tar(bundle, (MANIFEST, SIGNATURE), is_split)}"]
+        lines += [f"  ssh-keygen -Y verify -f ALLOWED_SIGNERS -I WHO -n {NAMESPACE} -s {SIGNATURE} < {MANIFEST}"]
+        lines += [f"and then compare sha256sum of each other file with {MANIFEST}."]
+    return "\n".join([*lines, ""])
+
+
+def _tar(bundle: str, names: Sequence[str], is_split: bool) -> str:
+    words = " ".join(names)
+    return f"cat {bundle}.[0-9]?? | tar xf - {words}" if is_split else f"tar xf {bundle} {words}"
+
+
+def _size(model: BundledModel) -> str:
+    return f"{model.n_bytes / 1e9:.2f} GB" if model.n_bytes >= 1e8 else f"{model.n_bytes / 1e6:.1f} MB"

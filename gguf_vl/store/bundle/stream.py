@@ -1,0 +1,202 @@
+"""One long stream of bytes in one file or in several (`FILE.001`, `FILE.002`, …) that a FAT stick takes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from gguf_vl.errors import GgufVlError, MissingOrInvalid, UsageError
+
+MAX_PARTS = 999
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The files of a bundle: `path` alone, or all its parts where it is the first of them or their common name.
+
+    Raises `MissingOrInvalid` when there is none, `UsageError` for a part in the middle.
+    """
+    number = re.fullmatch(r"(.+)\.(\d{3})", path.name)
+    if number and path.is_file():
+        base = path.with_name(number[1])
+        if number[2] != "001":
+            raise UsageError(f"{path} is a later part of a bundle.", f"Give the first part, {base}.001.")
+        return list(_numbered(base))
+    if path.is_file():
+        return [path]
+    if parts := list(_numbered(path)):
+        return parts
+    if unfinished_name(path).is_file() or unfinished_name(path.with_name(f"{path.name}.001")).is_file():
+        raise MissingOrInvalid(f"{path} is not finished.", "Run the same `gguf-vl bundle create` again: it goes on.")
+    raise MissingOrInvalid(f"There is no file {path}.", "Check the path.")
+
+
+def unfinished_name(path: Path) -> Path:
+    """What a file is called until all of the bundle is written."""
+    return path.with_name(f"{path.name}.part")
+
+
+class Joined:
+    """Reads files one after the other. `at` is the place in the whole, `size` the whole's bytes."""
+
+    def __init__(self, parts: list[Path]) -> None:
+        self._left = list(parts)
+        self._stream: BinaryIO | None = None
+        self.at = 0
+        self.size = sum(part.stat().st_size for part in parts)
+
+    def read(self, n: int) -> bytes:
+        """Up to `n` bytes, which go over from one file to the next; fewer at the end alone."""
+        pieces: list[bytes] = []
+        while n:
+            if self._stream is None:
+                if not self._left:
+                    break
+                with telling(self._left[0], "read"):
+                    self._stream = self._left[0].open("rb")
+            with telling(Path(self._stream.name), "read"):
+                piece = self._stream.read(n)
+            if not piece:
+                self.close()
+                self._left.pop(0)
+            pieces.append(piece)
+            n -= len(piece)
+        data = b"".join(pieces)
+        self.at += len(data)
+        return data
+
+    def close(self) -> None:
+        if self._stream:
+            self._stream.close()
+            self._stream = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+class Output:
+    """Writes a stream to `path`, or to parts of it of `split` bytes. Until `finish` every file has `.part` at its end.
+
+    `at` is the place in the whole. What an earlier process left can be read (`existing`), and from `truncate` on is
+    continued.
+    """
+
+    def __init__(self, path: Path, split: int | None) -> None:
+        self.path = path
+        self.at = 0
+        self._split = split
+        self._stream: BinaryIO | None = None
+
+    def existing(self) -> list[Path]:
+        """The unfinished files that are there."""
+        if self._split:
+            for final in _numbered(self.path, 2):  # renamed already when the process ended
+                final.replace(unfinished_name(final))
+        found = []
+        for number in range(1, MAX_PARTS + 1):
+            part = unfinished_name(self._name(number))
+            size = part.stat().st_size if part.is_file() else 0
+            if not size or (self._split and size > self._split):  # the second was split otherwise
+                break
+            found.append(part)
+            if size != self._split:
+                break
+        return found
+
+    def truncate(self, at: int) -> None:
+        """Keep the first `at` bytes, throw away everything else unfinished under this name, and go on there."""
+        self.close()
+        self.at = at
+        kept = {unfinished_name(self._name(number)) for number in range(1, self._number(at) + 1)}
+        for stray in (unfinished_name(self.path), *self._unfinished_parts()):
+            if stray not in kept:
+                stray.unlink(missing_ok=True)
+        if at and (not self._split or at % self._split):
+            with telling(self.path, "written"):
+                os.truncate(unfinished_name(self._name(self._number(at))), at % self._split if self._split else at)
+
+    def write(self, data: bytes) -> None:
+        """Add bytes."""
+        view = memoryview(data)
+        while view:
+            room = self._split - self.at % self._split if self._split else len(view)
+            if self._split and room == self._split:
+                self.close()
+            path = unfinished_name(self._name(self._number(self.at + 1)))
+            with telling(path, "written"):
+                if self._stream is None:
+                    self._stream = path.open("ab")
+                self._stream.write(view[:room])
+            self.at += len(view[:room])
+            view = view[room:]
+
+    def finish(self) -> list[Path]:
+        """Give the files their names, the first one last: where it is, all are. Returns them."""
+        self.close()
+        names = [self._name(number) for number in range(1, self._number(self.at) + 1)]
+        for name in reversed(names):
+            with telling(name, "written"):
+                unfinished_name(name).replace(name)
+        sync_folder(self.path.parent)
+        return names
+
+    def close(self) -> None:
+        """Write through what is there."""
+        if self._stream:
+            stream, self._stream = self._stream, None
+            with telling(Path(stream.name), "written"), stream:
+                stream.flush()
+                os.fsync(stream.fileno())
+
+    def _name(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number:03}") if self._split else self.path
+
+    def _number(self, at: int) -> int:
+        """The part that the `at`-th byte is in, both counted from 1; 0 for no byte."""
+        return -(-at // self._split) if self._split else min(at, 1)
+
+    def _unfinished_parts(self) -> Iterator[Path]:
+        for number in range(1, MAX_PARTS + 1):
+            yield unfinished_name(self.path.with_name(f"{self.path.name}.{number:03}"))
+
+
+@contextmanager
+def telling(path: Path, done: str) -> Iterator[None]:
+    """Turn what a disk complains of into a line for the person; `done` is "read" or "written"."""
+    try:
+        yield
+    except OSError as error:
+        fix = {
+            errno.EFBIG: "The file system takes no file so large: pack in parts, with --split 4G.",
+            errno.ENOSPC: "Free some space, or take a larger disk.",
+        }.get(error.errno or 0, "See that the disk is there and in order, and that the file may be " + done + ".")
+        raise GgufVlError(f"{path} cannot be {done}: {error.strerror or error}.", fix) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder outlive a power cut, where the system lets a folder be synced."""
+    if hasattr(os, "O_DIRECTORY"):
+        opened = os.open(folder, os.O_DIRECTORY)
+        try:
+            os.fsync(opened)
+        except OSError as error:  # not every file system can
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        finally:
+            os.close(opened)
+
+
+def _numbered(base: Path, first: int = 1) -> Iterator[Path]:
+    for number in range(first, MAX_PARTS + 1):
+        part = base.with_name(f"{base.name}.{number:03}")
+        if not part.is_file():
+            return
+        yield part
