@@ -6,12 +6,13 @@ Says what a model is and where it is published. Does not know which models are o
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from gguf_vl import paths
 from gguf_vl.errors import MissingOrInvalid, ModelNotFound
@@ -19,6 +20,8 @@ from gguf_vl.types import PictureLimits, Sampling
 
 SCHEMA = 1
 """The form of `models.toml` that this module reads."""
+_LONGEST_TEXT = 500
+_LARGEST = 1 << 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +135,38 @@ def load_catalogue() -> Mapping[str, Model]:
 
     Raises `MissingOrInvalid` when this installation has no readable catalogue.
     """
-    path = _catalogue_file()
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _broken(f"The catalogue {path} cannot be read: {error}.") from error
-    if data.get("schema") != SCHEMA:
-        raise _broken(f"The catalogue {path} has the form {data.get('schema')!r} where {SCHEMA} is expected.")
+    data = _data()
     return MappingProxyType({name: _model(name, entry, data) for name, entry in data["models"].items()})
+
+
+def excerpt(names: Iterable[str]) -> dict[str, Any]:
+    """The catalogue of these models alone, as plain data that `from_excerpt` takes on another machine."""
+    data = _data()
+    return cut({**data, "models": {name: data["models"][name] for name in names}})
+
+
+def cut(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A catalogue without what its models do not refer to."""
+    models = data["models"].values()
+    return {
+        "schema": data["schema"],
+        "sampling": {entry["sampling"]: data["sampling"][entry["sampling"]] for entry in models},
+        "shapes": {entry["shape"]: data["shapes"][entry["shape"]] for entry in models if "shape" in entry},
+        "models": dict(data["models"]),
+    }
+
+
+def from_excerpt(data: object) -> Mapping[str, Model]:
+    """The models of a catalogue that anybody may have made; `ValueError` when it is none."""
+    try:
+        if not isinstance(data, dict) or data["schema"] != SCHEMA or isinstance(data["schema"], bool):
+            raise ValueError(f"it is not of the form {SCHEMA}")
+        models = {name: _model(name, entry, data) for name, entry in data["models"].items()}
+    except (LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError("something in it is missing or of the wrong type") from error
+    if not all(_is_of_type(model, Model) for model in models.values()):
+        raise ValueError("something in it is of the wrong type")
+    return MappingProxyType(models)
 
 
 def find(name: str) -> tuple[Model, Variant]:
@@ -163,6 +190,17 @@ def find(name: str) -> tuple[Model, Variant]:
     published = [f"{model.name}:{variant.quant}" for variant in model.variants]
     what = f"{model.title} is not in the catalogue as {quant!r}." if quant else f"{name!r} names no quantisation."
     raise ModelNotFound(what, f"Take {_either(published)}.")
+
+
+def _data() -> Mapping[str, Any]:
+    path = _catalogue_file()
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _broken(f"The catalogue {path} cannot be read: {error}.") from error
+    if data.get("schema") != SCHEMA:
+        raise _broken(f"The catalogue {path} has the form {data.get('schema')!r} where {SCHEMA} is expected.")
+    return data
 
 
 def _catalogue_file() -> Path:
@@ -222,3 +260,19 @@ def _shape(entry: Mapping[str, Any]) -> Shape:
         TextShape(**text | {"rope_sections": tuple(text["rope_sections"])}),
         VisionShape(**vision | {"deepstack_layers": tuple(vision["deepstack_layers"])}),
     )
+
+
+def _is_of_type(value: object, hint: Any) -> bool:
+    """Whether a value, and all that is in it, is what its dataclass says, and such as a terminal can take."""
+    if is_dataclass(hint) and isinstance(hint, type):
+        fields = get_type_hints(hint).items()
+        return isinstance(value, hint) and all(_is_of_type(getattr(value, name), each) for name, each in fields)
+    if isinstance(hint, types.UnionType):
+        return any(_is_of_type(value, each) for each in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_is_of_type(each, get_args(hint)[0]) for each in value)
+    if hint is str:
+        return isinstance(value, str) and value.isprintable() and len(value) <= _LONGEST_TEXT
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool) and abs(value) < _LARGEST
+    return isinstance(value, hint)

@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import platformdirs
 import pytest
 
 from gguf_vl import paths
-from gguf_vl.catalogue import File, Model, find, load_catalogue
+from gguf_vl.catalogue import File, Model, cut, excerpt, find, from_excerpt, load_catalogue
 from gguf_vl.errors import MissingOrInvalid, ModelNotFound
 from gguf_vl.types import PictureLimits, Sampling
 
@@ -181,6 +182,68 @@ def test_a_damaged_installation_is_said_to_be_one(
     monkeypatch.setattr(paths, "PACKAGE", package)
     with pytest.raises(MissingOrInvalid, match=r"models\.toml"):
         load_catalogue.__wrapped__()
+
+
+# An excerpt, which goes to other machines.
+
+
+def test_an_excerpt_says_the_same_of_its_models_on_another_machine() -> None:
+    data = json.loads(json.dumps(excerpt(["2b", "8b-thinking", "pocket"])))
+    assert dict(from_excerpt(data)) == {name: load_catalogue()[name] for name in ("2b", "8b-thinking", "pocket")}
+    assert set(data["shapes"]) == {"2b", "8b"}
+    assert cut({**data, "models": {"2b": data["models"]["2b"]}}) == excerpt(["2b"])
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("schema", 2),
+        ("schema", True),
+        ("models", []),
+        ("models", {"x\x1b[2J": {}}),
+        ("models.2b", 7),
+        ("models.2b.title", 7),
+        ("models.2b.title", "\x1b]0;evil\x07"),
+        ("models.2b.title", "x" * 501),
+        ("models.2b.thinking", "no"),
+        ("models.2b.n_ctx_train", "many"),
+        ("models.2b.n_ctx_train", True),
+        ("models.2b.n_ctx_train", 1.5),
+        ("models.2b.n_ctx_train", 10**400),
+        ("models.2b.image_tokens", None),
+        ("models.2b.image_tokens.max", float("inf")),
+        ("models.2b.huggingface", ["x"]),
+        ("models.2b.default", []),
+        ("models.2b.default", "q9"),
+        ("models.2b.variants", 1),
+        ("models.2b.variants.q4_k_m.sha256", 1),
+        ("models.2b.variants.q4_k_m.mmproj", "q9"),
+        ("models.2b.shape", "9b"),
+        ("shapes.2b.text.n_embd", {}),
+        ("shapes.2b.text.rope_sections", "abc"),
+        ("shapes.2b.text.rope_sections", 3),
+        ("shapes.2b.text", {"n_embd": 1}),
+        ("sampling.instruct.text_alone.temperature", float("nan")),
+        ("sampling.instruct.text_alone.top_k", "all"),
+        ("sampling.instruct.text_alone.new", 1),
+        ("sampling.instruct", None),
+    ],
+)
+def test_an_excerpt_that_is_not_what_it_should_be_is_refused(where: str, value: object) -> None:
+    data = json.loads(json.dumps(excerpt(["2b"])))
+    *way, last = where.split(".")
+    place = data
+    for step in way:
+        place = place[step]
+    place[last] = value
+    with pytest.raises(ValueError, match=r"it is not of the form|something in it"):
+        from_excerpt(data)
+
+
+@pytest.mark.parametrize("data", [None, [], "x", {}, {"schema": 1}])
+def test_what_is_no_excerpt_is_refused(data: object) -> None:
+    with pytest.raises(ValueError, match=r"it is not of the form|something in it"):
+        from_excerpt(data)
 
 
 # From a wheel and from an editable install, each built as an installer builds it.

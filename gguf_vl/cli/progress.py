@@ -37,9 +37,9 @@ class Bars:
             TransferSpeedColumn,
         )
 
-        self._verb = verb
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn(verb),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             TaskProgressColumn(),
             DownloadColumn(),

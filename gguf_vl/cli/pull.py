@@ -11,7 +11,7 @@ import typer
 from gguf_vl.cli import options
 
 if TYPE_CHECKING:
-    from gguf_vl.store.pull import Plan
+    from gguf_vl.store.wishes import Plan
 
 
 def pull(
@@ -23,13 +23,15 @@ def pull(
     source: Annotated[
         Literal["huggingface", "modelscope"] | None, typer.Option("--source", help="The second is tried by itself too.")
     ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Another name for the model; one model at a time.")] = None,
     offline: options.Offline = False,
     debug: options.Debug = False,
 ) -> None:
     """Fetch models and verify them. Without a name: the one that suits this machine."""
     settings = options.settings(debug, offline=offline or None)
-    from gguf_vl.errors import OfflineError
+    from gguf_vl.errors import OfflineError, UsageError
     from gguf_vl.store import pull as store
+    from gguf_vl.store.wishes import plan as plan_of
 
     if settings.offline:
         raise OfflineError(
@@ -37,7 +39,10 @@ def pull(
             "Carry the model here: `gguf-vl bundle create` on another machine, then `gguf-vl bundle install FILE`; "
             "or take files that are here: `gguf-vl import PATH`.",
         )
-    plans = [store.plan(wish, mmproj=mmproj, source=source, choose=_choose) for wish in models or [_recommended()]]
+    wishes = models or [_recommended()]
+    if name and len(wishes) > 1:
+        raise UsageError("--name names one model, and several are to be pulled.", "Pull them one by one.")
+    plans = [plan_of(wish, mmproj=mmproj, source=source, name=name, choose=_choose) for wish in wishes]
     store.check_disk([plan for plan in plans if not store.is_installed(plan)])
     for plan in plans:
         _pull(plan)
@@ -53,31 +58,37 @@ def _recommended() -> str:
 
 
 def _pull(plan: Plan) -> None:
-    from gguf_vl.cli.models import size
     from gguf_vl.cli.progress import progress
+    from gguf_vl.gguf.wire import shown
     from gguf_vl.store import pull as store
+    from gguf_vl.store.progress import size
 
     if store.is_installed(plan):
         print(f"{plan.name} is already here, in {plan.folder}. `gguf-vl verify {plan.name}` hashes it again.")
         return
+    if plan.note:
+        print(plan.note, file=sys.stderr)
     for wanted in plan.files:
         n_bytes = size(wanted.remote.size) if wanted.remote.size else "of unknown size"
-        print(f"{wanted.remote.name}, {n_bytes}{', already here' if wanted.is_here else ''}", file=sys.stderr)
-    print(f"from {plan.repository}\nto   {plan.folder}, {size(plan.to_fetch)} to fetch", file=sys.stderr)
-    with progress("Fetching") as shown:
-        local = store.pull(plan, shown)
+        print(f"{shown(wanted.remote.name)}, {n_bytes}", file=sys.stderr)
+    to_fetch = size(store.to_fetch(plan))
+    print(f"from {shown(plan.repository)}\nto   {plan.folder}, {to_fetch} to fetch", file=sys.stderr)
+    with progress("Fetching") as told:
+        local = store.pull(plan, told)
     print(f"{local.name} is installed and verified. Try: gguf-vl ask -m {local.name} PICTURE QUESTION")
 
 
 def _choose(question: str, choices: Sequence[str]) -> str:
     """Ask the person; where nobody can answer, say how to be exact."""
     from gguf_vl.errors import UsageError
+    from gguf_vl.gguf.wire import shown
 
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(f"{question}: {', '.join(choices)}.", "Say which: hf:owner/repo:QUANT, --mmproj QUANT.")
+        names = ", ".join(map(shown, choices))
+        raise UsageError(f"{question}: {names}.", "Say which: hf:owner/repo:QUANT, --mmproj QUANT.")
     print(f"{question}:", file=sys.stderr)
     for place, choice in enumerate(choices, 1):
-        print(f"  {place}  {choice}", file=sys.stderr)
+        print(f"  {place}  {shown(choice)}", file=sys.stderr)
     while True:
         number: int = typer.prompt("Which", type=int, err=True)
         if 1 <= number <= len(choices):

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gguf_vl import catalogue
-from gguf_vl.catalogue import Model, Shape
+from gguf_vl.catalogue import Model
 from gguf_vl.config import Settings
 from gguf_vl.errors import ModelNotFound, UsageError
 from gguf_vl.store import library
+from gguf_vl.store.known import models_of_sizes
 from gguf_vl.store.library import LocalModel
 from gguf_vl.types import PictureLimits, Sampling
 
@@ -79,39 +80,16 @@ def named(name: str, *, mmproj: Path | None = None) -> Installed:
     if path.suffix == ".gguf" or os.path.isfile(path):
         local = library.open_file(path, mmproj=mmproj)
     else:
-        local = library.find(name) or _of_catalogue(name)
+        local = library.installed(name)
         if mmproj:
             local = library.open_file(local.model, mmproj=mmproj, name=local.name)
     return Installed(local, _known(local), "as asked")
 
 
-def _of_catalogue(name: str) -> LocalModel:
-    """The installed model that a catalogue name such as `8b:q8_0` means."""
-    model, variant = catalogue.find(name)
-    local = library.find(model.name)
-    if local and local.model.name == variant.file.name:
-        return local
-    here = f"{model.name} is here as {local.model.name}," if local else f"{model.name} is"
-    raise ModelNotFound(
-        f"{here} not on this machine as {variant.file.name}.",
-        f"Fetch it with `gguf-vl pull {name}`; where there is no network, see `gguf-vl bundle --help`.",
-    )
-
-
 def _known(local: LocalModel) -> Model | None:
     """What the catalogue knows of a model: by its name, by its publisher's file name, else by its sizes."""
-    models = catalogue.load_catalogue()
-    thinking = "thinking" in f"{local.text.name} {local.model.name}".casefold()
-    for model in models.values():
+    for model in catalogue.load_catalogue().values():
         if local.name == model.name or local.model.name in {variant.file.name for variant in model.variants}:
             return model
-    for model in models.values():
-        if model.shape and model.thinking == thinking and _same_sizes(model.shape, local):
-            return model
-    return None
-
-
-def _same_sizes(shape: Shape, local: LocalModel) -> bool:
-    text = local.text
-    known = (shape.text.n_embd, shape.text.n_layer, shape.text.n_ff, shape.text.n_vocab)
-    return text.architecture == "qwen3vl" and known == (text.n_embd, text.n_layer, text.n_ff, text.n_vocab)
+    thinking = "thinking" in f"{local.text.name} {local.model.name}".casefold()
+    return next((model for model in models_of_sizes(local.text) if model.thinking == thinking), None)

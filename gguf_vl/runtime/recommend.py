@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from gguf_vl.catalogue import load_catalogue
+from gguf_vl.catalogue import find
 from gguf_vl.hardware.machine import Machine
 
-CANDIDATES = ("8b", "4b", "2b")
+CANDIDATES = ("8b:q8_0", "8b", "4b:q8_0", "4b", "2b:q8_0", "2b")
+"""From the best to the smallest: a larger model in four bits answers better than a smaller one in eight."""
 OVERHEAD = 2.5e9
 """Bytes beside the weights: context, buffers and the encoding of a large picture, at f16 and 8,192 tokens."""
 SHARE = 0.75
@@ -13,7 +14,7 @@ SHARE = 0.75
 
 
 def recommend(machine: Machine) -> tuple[str, str]:
-    """The largest catalogue model that fits the GPU's free memory, or the system's where there is none; and why."""
+    """The best catalogue model that fits the GPU's free memory, or the system's where there is none; and why."""
     gpus = [device for device in machine.devices if device.kind in ("gpu", "igpu") and device.free]
     if gpus:
         best = max(gpus, key=lambda device: device.free or 0)
@@ -28,6 +29,5 @@ def recommend(machine: Machine) -> tuple[str, str]:
 
 
 def _weights(name: str) -> int:
-    model = load_catalogue()[name]
-    variant = model.variants[0]
+    _, variant = find(name)
     return (variant.file.size or 0) + (variant.mmproj.size or 0)

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gguf_vl.errors import GgufVlError, VerificationFailed
+from gguf_vl.errors import VerificationFailed
 from gguf_vl.store.hashing import CHUNK, sha256_of
 from gguf_vl.store.progress import Progress
-from gguf_vl.store.sources import RemoteFile
+from gguf_vl.store.sources import RemoteFile, Unreachable
 
 if TYPE_CHECKING:
     import httpx2
@@ -32,6 +32,9 @@ TIMEOUT_S = 30.0
 """Without a byte for so long, a connection counts as cut."""
 SYNC_EVERY = 64 * CHUNK
 """Bytes after which a part is written through, so that a power cut costs no more."""
+HASHED_AT_ONCE = 64 * CHUNK
+"""A part of at most so many bytes is hashed when it is opened; a longer one when the file is whole."""
+AGAIN = "Run the same command again: it goes on where it stopped. Or try another --source."
 
 
 class _Cut(Exception):
@@ -56,14 +59,12 @@ def download(
 ) -> Fetched:
     """Fetch `file` to `target`, continuing what an earlier attempt left beside it. What is there and right stays.
 
-    Cut connections, timeouts, 429 and 5xx are tried again with growing waits. Raises `VerificationFailed` when size or
-    hash are not those of `file`; the wrong bytes are then kept beside `target` with `.wrong` at the end. Raises
-    `GgufVlError` when the server refuses or stays silent.
+    Cut connections, timeouts, 429, 5xx and answers that are another file's are tried again with growing waits. Raises
+    `VerificationFailed` when the hash is not that of `file`; the wrong bytes are then kept beside `target` with
+    `.wrong` at the end. Raises `Unreachable` when it does not come through, and `file.refusal` when it is refused.
     """
     if target.exists():
-        progress.start(file.name, target.stat().st_size)
-        sha256 = sha256_of(target, lambda done: progress.at(file.name, done))
-        progress.end(file.name)
+        sha256 = sha256_of(target, progress, f"{file.name}: verifying")
         if sha256 == file.sha256:
             return Fetched(target, target.stat().st_size, sha256)
     for fresh in (False, True):
@@ -117,6 +118,10 @@ class _Part:
         self._hashed = 0
         self._hash = hashlib.sha256()
         self._unsynced = 0
+        if self.size <= HASHED_AT_ONCE:
+            self._stream.seek(0)
+            self._hash.update(self._stream.read())
+            self._hashed = self.size
 
     @property
     def is_complete(self) -> bool:
@@ -133,12 +138,6 @@ class _Part:
         self._unsynced += len(chunk)
         if self._unsynced >= SYNC_EVERY:
             self._sync()
-
-    def empty(self) -> None:
-        """Throw everything away."""
-        self._stream.truncate(0)
-        self.size = self._hashed = 0
-        self._hash = hashlib.sha256()
 
     def take_over(self, progress: Progress) -> Fetched:
         """Move the file to its place when it is the promised one; else aside, with `VerificationFailed`."""
@@ -195,16 +194,12 @@ def _complete(part: _Part, progress: Progress, wait: Callable[[float], None] | N
         except _Cut as cut:
             failures = 0 if part.size > before else failures + 1
             if failures >= ATTEMPTS:
-                raise GgufVlError(
-                    f"{file.name} did not come through after {ATTEMPTS} attempts: {cut}.",
-                    "Run the same command again: it goes on where it stopped. Or try another --source.",
-                ) from cut
+                what = f"{file.name} did not come through after {ATTEMPTS} attempts: {cut}."
+                raise Unreachable(what, AGAIN) from cut
             pause = min(30.0, 2.0**failures) if cut.wait_s is None else cut.wait_s
             if pause > LONGEST_WAIT_S:
-                raise GgufVlError(
-                    f"The server wants {pause:.0f} s of patience before it goes on with {file.name}.",
-                    "Run the same command again then: it goes on where it stopped. Or try another --source.",
-                ) from cut
+                what = f"The server wants {pause:.0f} s of patience before it goes on with {file.name}."
+                raise Unreachable(what, AGAIN) from cut
             progress.note(f"{file.name}: {cut}; trying again in {pause:.0f} s.")
             (time.sleep if wait is None else wait)(pause)
     progress.end(file.name)
@@ -217,23 +212,12 @@ def _fetch(part: _Part, progress: Progress, until: int | None) -> None:
     if part.size or until is not None:
         headers["Range"] = f"bytes={part.size}-{'' if until is None else until - 1}"
     with _network_errors(), _open(file.url, headers) as response:
-        if response.status_code == 416:  # the part is longer than the file, which therefore is another one
-            part.empty()
-            raise _Cut("the server has less than what is here", 0.0)
         _check_status(response, file)
-        if part.size and _start(response) != part.size:
-            progress.note(f"{file.name}: the server does not continue where it was asked to, so it begins anew.")
-            part.empty()
-            if _start(response):
-                raise _Cut("the server began in the wrong place", 0.0)
-        total = _total(response)
-        if file.size is not None and total is not None and total != file.size:
-            raise VerificationFailed(
-                f"The server has {total} bytes of {file.name} where {file.size} were promised.",
-                "The published file may have changed: update gguf-vl, or try another --source.",
-            )
+        skip = _to_skip(response, part)
         for chunk in response.iter_raw():
-            part.write(chunk)
+            fresh = chunk[skip:]
+            skip = max(0, skip - len(chunk))
+            part.write(fresh)
             progress.at(file.name, part.size)
             if part.is_complete or (until is not None and part.size >= until):
                 return  # a server that ignored the range would go on
@@ -261,16 +245,24 @@ def _check_status(response: httpx2.Response, file: RemoteFile) -> None:
     status = response.status_code
     if status in (200, 206):
         return
-    if status in (408, 425, 429) or status >= 500:
+    if status in (408, 416, 425, 429) or status >= 500:
         raise _Cut(f"the server answers {status}", _retry_after(response))
-    fixes = {
-        401: "Log in with `hf auth login`, or set HF_TOKEN.",
-        403: "Accept the licence on the model's page and log in with `hf auth login`, or try another --source.",
-        404: "It may have been renamed: see the model's page, or try another --source.",
-    }
-    raise GgufVlError(
-        f"The server refuses {file.name} with status {status}.", fixes.get(status, "Try another --source.")
-    )
+    raise file.refusal(status, response.headers.get("X-Error-Code"))
+
+
+def _to_skip(response: httpx2.Response, part: _Part) -> int:
+    """Bytes at the answer's beginning that are here already: all of them where the server knows no ranges.
+
+    Raises `_Cut` for an answer that cannot be this file: nothing of it touches what has arrived.
+    """
+    total, kind = _total(response), response.headers.get("Content-Type", "")
+    if part.file.size is not None and total is not None and total != part.file.size:
+        raise _Cut(f"it has {total} bytes there ({kind or 'of no type'}) where {part.file.size} were promised")
+    if kind.startswith("text/html"):
+        raise _Cut("a web page came in its place; is there a login page in the way?")
+    if _start(response) > part.size:
+        raise _Cut("the server began in the wrong place")
+    return part.size - _start(response)
 
 
 def _retry_after(response: httpx2.Response) -> float | None:

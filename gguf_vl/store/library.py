@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 
-from gguf_vl import paths
+from gguf_vl import catalogue, paths
 from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound
-from gguf_vl.gguf import Header, ProjectorShape, TextShape, mismatch, projector_shape, read_header, text_shape
+from gguf_vl.gguf import Header, ProjectorShape, TextShape, projector_shape, read_header, text_shape
+from gguf_vl.gguf.shape import PROJECTOR_ARCHITECTURE
+from gguf_vl.store.belonging import Training, likeness, objection, training_of
+from gguf_vl.store.place import folder_name, folder_of
 from gguf_vl.store.receipt import Receipt, read_receipt
 
-PROJECTOR_ARCHITECTURE = "clip"
+__all__ = ["Broken", "LocalModel", "find", "folder_name", "folder_of", "installed", "open_file", "open_folder", "scan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class LocalModel:
     text: TextShape
     projector: ProjectorShape | None
     n_bytes: int
+    folder: Path | None = None
+    """The one of `models/` that it is in, or pocket's."""
     receipt: Receipt | None = None
     """Where its folder has one."""
 
@@ -45,24 +49,27 @@ def scan() -> list[LocalModel | Broken]:
 
 
 def find(name: str) -> LocalModel | None:
-    """The model of that name, case ignored: a receipt's, else a folder's. `InvalidModelFile` when it is broken."""
+    """The model in the folder of that name, case ignored; None where there is none. `InvalidModelFile` if broken."""
     folder = folder_of(name)
     return open_folder(folder, name.casefold()) if folder else None
 
 
-def folder_of(name: str) -> Path | None:
-    """The folder that holds the model of that name, case ignored; it may be broken."""
-    if name.casefold() == "pocket":
-        return paths.pocket_dir()
-    wanted = folder_name(name).casefold()
-    return next(
-        (path for path in _listing(paths.models_dir()) if path.name.casefold() == wanted and path.is_dir()), None
+def installed(name: str) -> LocalModel:
+    """The model of that name, else the one with the file that a catalogue name such as `8b:q8_0` means.
+
+    Raises `ModelNotFound`, and `InvalidModelFile` when it is broken.
+    """
+    if local := find(name):
+        return local
+    model, variant = catalogue.find(name)
+    local = find(model.name)
+    if local and local.model.name == variant.file.name:
+        return local
+    here = f"{model.name} is here as {local.model.name}," if local else f"{model.name} is"
+    raise ModelNotFound(
+        f"{here} not on this machine as {variant.file.name}.",
+        f"Fetch it with `gguf-vl pull {name}`; where there is no network, see `gguf-vl bundle --help`.",
     )
-
-
-def folder_name(name: str) -> str:
-    """The folder for a model's name: `8b:q8_0` lives in `8b-q8_0`, because not every system takes a colon."""
-    return name.replace(":", "-").replace("/", "-")
 
 
 def open_folder(folder: Path, name: str | None = None) -> LocalModel:
@@ -74,13 +81,13 @@ def open_folder(folder: Path, name: str | None = None) -> LocalModel:
     if receipt:
         mmproj = receipt.mmproj.at(folder) if receipt.mmproj else None
         local = open_file(receipt.model.at(folder), mmproj=mmproj, name=receipt.name)
-        return replace(local, receipt=receipt)
-    texts = [path for path in _listing(folder) if path.suffix == ".gguf" and not is_projector(path)]
+        return replace(local, folder=folder, receipt=receipt)
+    texts = [path for path in _listing(folder) if path.suffix == ".gguf" and not _is_projector(path)]
     if len(texts) != 1:
         raise InvalidModelFile(
             f"{folder} holds {len(texts)} text models where one is expected.", "Give the file itself with --model."
         )
-    return open_file(texts[0], name=name or folder.name)
+    return replace(open_file(texts[0], name=name or folder.name), folder=folder)
 
 
 def open_file(model: Path, *, mmproj: Path | None = None, name: str | None = None) -> LocalModel:
@@ -96,14 +103,16 @@ def open_file(model: Path, *, mmproj: Path | None = None, name: str | None = Non
         raise InvalidModelFile(
             f"{model.name} is a projector, not a text model.", "Give the text model, and this file with --mmproj."
         )
-    text = text_shape(header)
-    projector = mmproj or _projector_beside(model, text)
-    shape = projector_shape(read_header(projector)) if projector else None
-    if shape and (reason := mismatch(text, shape)):
-        raise InvalidModelFile(
-            f"{projector and projector.name} does not belong to {model.name}: {reason}.",
-            "Use the projector that was published with this model.",
-        )
+    text, trained = text_shape(header), training_of(header, model.name)
+    projector = mmproj or _projector_beside(model, text, trained)
+    shape = None
+    if projector:
+        shape, reason = _examined(projector, text, trained)
+        if reason:
+            raise InvalidModelFile(
+                f"{projector.name} does not belong to {model.name}: {reason}.",
+                "Use the projector that was published with this model.",
+            )
     n_bytes = model.stat().st_size + (projector.stat().st_size if projector else 0)
     return LocalModel(name or model.stem, model, projector, text, shape, n_bytes)
 
@@ -117,28 +126,28 @@ def _entry(name: str, folder: Path) -> LocalModel | Broken:
         return Broken(name, folder, f"it cannot be read: {error.strerror}")
 
 
-def _projector_beside(model: Path, text: TextShape) -> Path | None:
-    """Of the projectors in the model's folder that fit it, the one whose name is most like the model's."""
+def _examined(projector: Path, text: TextShape, trained: Training | None) -> tuple[ProjectorShape, str | None]:
+    """A projector's shape, and why it does not belong to the text model."""
+    header = read_header(projector)
+    shape = projector_shape(header)
+    return shape, objection(text, shape, trained, training_of(header, projector.name))
+
+
+def _projector_beside(model: Path, text: TextShape, trained: Training | None) -> Path | None:
+    """Of the projectors in the model's folder that belong to it, the one whose name is most like the model's."""
     fitting = []
     for path in _listing(model.parent):
         if path.suffix != ".gguf" or path == model or "mmproj" not in path.name.casefold():
             continue
         try:
-            shape = projector_shape(read_header(path))
+            if _examined(path, text, trained)[1] is None:
+                fitting.append(path)
         except InvalidModelFile:
             continue
-        if mismatch(text, shape) is None:
-            fitting.append(path)
-
-    def likeness(path: Path) -> tuple[int, str]:
-        bare = path.stem.casefold().replace("mmproj-", "").replace("-mmproj", "")
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(bare, model.stem.casefold(), strict=False))
-        return len(list(same)), path.name
-
-    return max(fitting, key=likeness, default=None)
+    return max(fitting, key=lambda path: (likeness(path.name, model.name), path.name), default=None)
 
 
-def is_projector(path: Path) -> bool:
+def _is_projector(path: Path) -> bool:
     """Whether a GGUF file is a projector, by its name, else by its header."""
     if "mmproj" in path.name.casefold():
         return True

@@ -31,3 +31,8 @@ class Silent:
     def end(self, label: str) -> None: ...
 
     def note(self, line: str) -> None: ...
+
+
+def size(n_bytes: int) -> str:
+    """Bytes as a person reads them."""
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"

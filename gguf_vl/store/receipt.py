@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+import re
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from gguf_vl.errors import InvalidModelFile
 
@@ -27,7 +29,8 @@ class FileRecord:
     """One file of a model.
 
     `path` is its name in the folder, or an absolute path where it stays with another program. `size` is bytes, `sha256`
-    lower-case hex. `verified` is when hash and file were last found equal, ISO 8601 in UTC.
+    lower-case hex. `verified` is when hash and file were last found equal, ISO 8601 in UTC; empty when they were last
+    found to differ.
     """
 
     path: str
@@ -55,11 +58,17 @@ class Receipt:
         """The text model, then the projector."""
         return (self.model, self.mmproj) if self.mmproj else (self.model,)
 
-    def verified_now(self) -> Receipt:
-        """The same receipt, every file verified at this moment."""
+    def verified_now(self, wrong: Collection[FileRecord] = ()) -> Receipt:
+        """The same receipt, every file looked at in this moment and found right but for those."""
         at = now()
-        mmproj = replace(self.mmproj, verified=at) if self.mmproj else None
-        return replace(self, model=replace(self.model, verified=at), mmproj=mmproj)
+        looked_at = [replace(record, verified="" if record in wrong else at) for record in self.files]
+        return replace(self, model=looked_at[0], mmproj=looked_at[1] if self.mmproj else None)
+
+    def is_for_files_of(self, other: Receipt | None) -> bool:
+        """Whether both are for the same files, whenever those were verified."""
+        return other is not None and [(r.path, r.sha256) for r in self.files] == [
+            (r.path, r.sha256) for r in other.files
+        ]
 
 
 def now() -> str:
@@ -84,19 +93,34 @@ def read_receipt(folder: Path) -> Receipt | None:
 def write_receipt(folder: Path, receipt: Receipt) -> None:
     """Writes the folder's receipt whole or not at all; the folder must exist."""
     unfinished = folder / f".{NAME}.{os.getpid()}"
-    with unfinished.open("w", encoding="utf-8") as stream:
-        json.dump({"schema": SCHEMA, **asdict(receipt)}, stream, ensure_ascii=False, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
-    unfinished.replace(folder / NAME)
+    try:
+        with unfinished.open("w", encoding="utf-8") as stream:
+            json.dump({"schema": SCHEMA, **asdict(receipt)}, stream, ensure_ascii=False, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.replace(folder / NAME)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def _from_plain(plain: dict[str, Any]) -> Receipt:
     if plain["schema"] != SCHEMA:
         raise ValueError(f"it is of form {plain['schema']}, and {SCHEMA} is known here")
-    mmproj = FileRecord(**plain["mmproj"]) if plain["mmproj"] else None
-    receipt = Receipt(plain["name"], plain["source"], FileRecord(**plain["model"]), mmproj)
-    for record in receipt.files:
-        if not (isinstance(record.path, str) and isinstance(record.size, int) and isinstance(record.sha256, str)):
-            raise TypeError("a file's path, size or hash is of the wrong type")
-    return receipt
+    if not (isinstance(plain["name"], str) and plain["name"] and isinstance(plain["source"], str)):
+        raise TypeError("its name or source is no text")
+    mmproj = _record(plain["mmproj"]) if plain["mmproj"] is not None else None
+    return Receipt(plain["name"], plain["source"], _record(plain["model"]), mmproj)
+
+
+def _record(plain: dict[str, Any]) -> FileRecord:
+    record = FileRecord(**plain)
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if type(value) is not (int if field.name == "size" else str):
+            raise TypeError(f"a file's {field.name} is of the wrong type")
+    if not re.fullmatch("[0-9a-f]{64}", record.sha256) or record.promised_by not in get_args(Promise):
+        raise ValueError("a file's hash, or who promised it, makes no sense")
+    if not Path(record.path).is_absolute() and Path(record.path).name != record.path:
+        raise ValueError("a file's path leads elsewhere")
+    return record

@@ -1,14 +1,19 @@
-"""Takes a model out of `models/`, and says beforehand what that frees."""
+"""Takes models out of `models/`, and says beforehand what that frees."""
 
 from __future__ import annotations
 
+import os
+import secrets
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gguf_vl import paths
 from gguf_vl.errors import InvalidModelFile, ModelNotFound, UsageError
-from gguf_vl.store import library
+from gguf_vl.store.disk import telling
+from gguf_vl.store.place import Unfinished, entry_of, files_in, folder_name, locked, needed_elsewhere, unfinished
+from gguf_vl.store.progress import Progress, Silent
 from gguf_vl.store.receipt import read_receipt
 
 
@@ -16,36 +21,59 @@ from gguf_vl.store.receipt import read_receipt
 class Removal:
     """What removing a model means.
 
-    `frees` is bytes. `shared` are its files that stay on the disk under another name, a second model's or another
-    program's; `referenced` those that belong to another program and are not touched.
+    `folder` is None where only pulls were begun, which are `unfinished`; where it is a link, only that goes. `frees` is
+    bytes. `shared` are its files that stay on the disk under another name, a second model's or another program's;
+    `referenced` those that belong to another program and are not touched.
     """
 
     name: str
-    folder: Path
+    folder: Path | None
     frees: int
     shared: tuple[Path, ...]
     referenced: tuple[Path, ...]
+    unfinished: tuple[Unfinished, ...]
 
 
-def plan_removal(name: str) -> Removal:
-    """What `remove` would do. Raises `ModelNotFound`, and `UsageError` for the model inside this package."""
+def plan_removals(names: Sequence[str]) -> list[Removal]:
+    """What `remove` would do, each model once.
+
+    Raises `ModelNotFound`, and `UsageError` for the model inside this package and for one of which another one, that
+    is to stay, uses a file where it is.
+    """
+    removals = [_planned(name) for name in {folder_name(name).casefold(): name for name in names}.values()]
+    going = {removal.folder for removal in removals}
+    for removal in removals:
+        for user, record in needed_elsewhere(removal.folder) if removal.folder else ():
+            if user not in going:
+                what = f"{user.name} uses {Path(record.path).name} of {removal.name} where it is."
+                raise UsageError(what, f"Remove both, or {user.name} alone: gguf-vl rm {user.name}")
+    return removals
+
+
+def remove(removal: Removal, progress: Progress | None = None) -> None:
+    """Remove what is here of the model, after waiting for another process that is at it."""
+    with locked(removal.name, progress or Silent()):
+        model = entry_of(removal.name)
+        for folder in (*([model] if model else ()), *(each.folder for each in _begun(removal.name))):
+            with telling(folder, "removed"):
+                _remove(folder)
+
+
+def _planned(name: str) -> Removal:
     if name.casefold() == "pocket":
         raise UsageError("pocket is part of gguf-vl and stays.", "See `gguf-vl list` for what can be removed.")
-    folder = library.folder_of(name)
-    if folder is None:
+    folder, begun = entry_of(name), _begun(name)
+    if folder is None and not begun:
         raise ModelNotFound(f"There is no model {name} to remove.", "See `gguf-vl list`.")
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
-    shared = tuple(path for path in files if path.stat().st_nlink > 1)
-    frees = sum(path.stat().st_size for path in files if path not in shared)
-    return Removal(name, folder, frees, shared, _referenced(folder))
+    own = list(files_in(folder)) if folder and not folder.is_symlink() else []
+    frees = sum(found.st_size for _, found in own if found.st_nlink == 1) + sum(each.n_bytes for each in begun)
+    shared = tuple(path for path, found in own if found.st_nlink > 1)
+    return Removal(name, folder, frees, shared, _referenced(folder) if folder and own else (), begun)
 
 
-def remove(removal: Removal) -> None:
-    """Remove the model's folder: first out of sight in one step, then its files."""
-    doomed = paths.models_dir() / f".removing-{removal.folder.name}"
-    shutil.rmtree(doomed, ignore_errors=True)
-    removal.folder.rename(doomed)
-    shutil.rmtree(doomed)
+def _begun(name: str) -> tuple[Unfinished, ...]:
+    wanted = folder_name(name).casefold()
+    return tuple(each for each in unfinished() if folder_name(each.name).casefold() == wanted)
 
 
 def _referenced(folder: Path) -> tuple[Path, ...]:
@@ -53,4 +81,17 @@ def _referenced(folder: Path) -> tuple[Path, ...]:
         receipt = read_receipt(folder)
     except InvalidModelFile:
         return ()
-    return tuple(Path(r.path) for r in receipt.files if Path(r.path).is_absolute()) if receipt else ()
+    return tuple(Path(r.path) for r in receipt.files if os.path.isabs(r.path)) if receipt else ()
+
+
+def _remove(folder: Path) -> None:
+    """First out of sight in one step, then its files."""
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink()
+        return
+    doomed = paths.models_dir() / f".removing-{secrets.token_hex(4)}"
+    folder.rename(doomed)
+    try:
+        shutil.rmtree(doomed)
+    except FileNotFoundError:  # another process's sweep is at it, too
+        shutil.rmtree(doomed, ignore_errors=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import os
 import shutil
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +14,15 @@ from pathlib import Path
 import pytest
 
 from gguf_vl import paths
+from gguf_vl.store.bundle.wheels import this_platform
 from gguf_vl.store.hashing import sha256_of
 from gguf_vl.store.progress import Silent
 from gguf_vl.store.receipt import FileRecord, Receipt, now, write_receipt
 
 TEXT = paths.pocket_dir() / "pocket-F16.gguf"
+_PRINTS = "import os, sys; print('ran', sys.argv[1:], os.path.dirname(sys.prefix))"
 PROJECTOR = paths.pocket_dir() / "mmproj-pocket-F16.gguf"
+HERE = this_platform()
 
 
 def install_model(name: str, *files: Path) -> Path:
@@ -94,3 +100,37 @@ def make_wheel(folder: Path, name: str, modules: dict[str, str] | None = None, r
             archive.writestr(zipfile.ZipInfo(file), text)
         archive.writestr(zipfile.ZipInfo(f"{info}/RECORD"), "".join(f"{file},,\n" for file in files))
     return path
+
+
+def stubs(folder: Path) -> tuple[Path, Path]:
+    """Wheels that stand for gguf-vl and llama-cpp-python."""
+    code = {"gguf_vl/__main__.py": _PRINTS}
+    own = make_wheel(folder, "gguf_vl-9.9-py3-none-any.whl", code, requires="llama-cpp-python==0.0.1")
+    machine = "amd64" if HERE.sys_platform == "win32" else os.uname().machine
+    tag = {"linux": f"linux_{machine}", "win32": "win_amd64"}.get(HERE.sys_platform, f"macosx_11_0_{machine}")
+    return own, make_wheel(folder, f"llama_cpp_python-0.0.1-py3-none-{tag}.whl")
+
+
+def bundled_pip() -> Path | None:
+    """pip's wheel as this Python brings it; Debian's does not."""
+    found = importlib.util.find_spec("ensurepip")
+    folder = Path(found.origin).parent if found and found.origin else Path()
+    return next(folder.glob("_bundled/pip-*.whl"), None)
+
+
+needs_pip = pytest.mark.skipif(bundled_pip() is None, reason="this Python brings no wheel of pip")
+
+
+needs_ssh_keygen = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not here (openssh-client)")
+
+
+def key(folder: Path, name: str, kind: str = "ed25519") -> Path:
+    """A new private key of OpenSSH."""
+    made = folder / name
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", f"{name}@site", "-f", made], check=True)
+    return made
+
+
+def public(private: Path) -> Path:
+    """The public key of a private one."""
+    return private.with_name(f"{private.name}.pub")

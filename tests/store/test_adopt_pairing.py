@@ -8,7 +8,8 @@ from typing import Any
 import gguf
 import pytest
 
-from gguf_vl.store.adopt import Outcome, bring_in, found_in, training_of
+from gguf_vl.store.adopt import Outcome, bring_in, found_in
+from gguf_vl.store.belonging import first_telling
 from tests.gguf import gguf_files
 from tests.gguf.gguf_files import SIZES, Size
 from tests.store.other_programs import POCKET, POCKET_MMPROJ, relabelled
@@ -46,7 +47,7 @@ def mmproj_file(folder: Path, file: str = "mmproj.gguf", size: Size = SIZES["2B"
     ],
 )
 def test_the_first_telling_name_says_how_a_model_was_trained(said: list[str | None], training: str | None) -> None:
-    assert training_of(*said) == training
+    assert first_telling(*said) == training
 
 
 @pytest.mark.parametrize("key", ["general.name", "general.finetune", "general.basename"])

@@ -63,14 +63,14 @@ def test_what_was_packed_there_is_installed_here(bundle: Path, models: Path) -> 
     assert a.mmproj
     assert a.mmproj.read_bytes() == PROJECTOR.read_bytes()
     assert a.receipt
-    assert {file.promised_by for file in a.receipt.files} == {"bundle"}
+    assert {file.promised_by for file in a.receipt.files} == {"catalogue"}  # they are pocket's
     assert a.receipt.source == "hf:somebody/something (bundle both.tar)"
 
 
 def test_a_bundle_of_what_came_by_bundle_names_the_first_source(bundle: Path, models: Path, tmp_path: Path) -> None:
     install(bundle, SILENT)
     made = create(["a"], tmp_path / "next.tar", SILENT).manifest.models[0]
-    assert (made.source, made.model.promised_by) == ("hf:somebody/something", "bundle")
+    assert (made.source, made.model.promised_by) == ("hf:somebody/something", "catalogue")
 
 
 def test_installing_twice_is_harmless(bundle: Path, models: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,16 +14,10 @@ from gguf_vl.store.bundle.install import install
 from gguf_vl.store.bundle.reading import verify
 from gguf_vl.store.bundle.signature import NAMESPACE
 from gguf_vl.store.progress import Silent
-from tests.store.bundles import Interrupting, Watching
+from tests.store.bundles import Interrupting, Watching, key, needs_ssh_keygen, public
 
-pytestmark = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not here (openssh-client)")
+pytestmark = needs_ssh_keygen
 SILENT = Silent()
-
-
-def key(folder: Path, name: str, kind: str = "ed25519") -> Path:
-    made = folder / name
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", f"{name}@site", "-f", made], check=True)
-    return made
 
 
 @pytest.fixture
@@ -35,10 +28,6 @@ def alice(tmp_path: Path) -> Path:
 @pytest.fixture
 def signed(tmp_path: Path, alice: Path) -> Path:
     return create(["pocket"], tmp_path / "p.tar", SILENT, sign=alice).files[0]
-
-
-def public(private: Path) -> Path:
-    return private.with_name(f"{private.name}.pub")
 
 
 def test_a_bundle_is_accepted_from_who_is_trusted(signed: Path, alice: Path, tmp_path: Path) -> None:
@@ -89,15 +78,35 @@ def test_openssh_alone_checks_what_the_bundle_holds(signed: Path, alice: Path, t
     assert json.loads((tmp_path / "manifest.json").read_bytes())["models"][0]["name"] == "pocket"
 
 
-@pytest.mark.parametrize("kind", ["ed25519", "rsa"])
-def test_an_interrupted_signed_bundle_is_continued(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])  # the last signs differently every time
+@pytest.mark.parametrize("given", ["private", "public"])
+def test_an_interrupted_signed_bundle_is_continued_behind_what_is_packed(tmp_path: Path, kind: str, given: str) -> None:
     private = key(tmp_path, kind, kind)
     with pytest.raises(KeyboardInterrupt):
         create(["pocket"], tmp_path / "x.tar", Interrupting(7_000_000), sign=private)
-    watching = Watching()
-    create(["pocket"], tmp_path / "x.tar", watching, sign=private)
+    part = tmp_path / "x.tar.part"
+    lengths: list[int] = []
+    watching = Watching(lambda done: lengths.append(part.stat().st_size))
+    if given == "public":  # its private half, for whoever asks ssh-keygen to sign, may be in an agent
+        private.rename(tmp_path / "away")
+        create(["pocket"], tmp_path / "x.tar", watching, sign=public(private))
+    else:
+        create(["pocket"], tmp_path / "x.tar", watching, sign=private)
     assert "going on" in watching.notes[0]
+    assert min(lengths) > 3_260_128
     assert verify(tmp_path / "x.tar", SILENT, public(private)).signed
+
+
+def test_a_signature_that_was_left_is_not_kept_for_another_key_or_another_manifest(tmp_path: Path) -> None:
+    alice, bob = key(tmp_path, "alice", "ecdsa"), key(tmp_path, "bob", "ecdsa")
+    for names in (["pocket"], ["pocket:f16"]):
+        with pytest.raises(KeyboardInterrupt):
+            create(names, tmp_path / "x.tar", Interrupting(7_000_000), sign=alice)
+        part = tmp_path / "x.tar.part"
+        if names == ["pocket:f16"]:
+            part.write_bytes(part.read_bytes().replace(b"Apache-2.0", b"Apache-9.0"))
+    create(["pocket"], tmp_path / "x.tar", SILENT, sign=bob)
+    assert verify(tmp_path / "x.tar", SILENT, public(bob)).signed
 
 
 def test_what_is_no_key_is_said(signed: Path, tmp_path: Path, alice: Path) -> None:

@@ -18,8 +18,9 @@ from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound, UsageEr
 from gguf_vl.store import library
 from gguf_vl.store.library import LocalModel
 from gguf_vl.store.progress import Silent
-from gguf_vl.store.pull import is_installed, plan, pull
-from gguf_vl.store.sources import HuggingFace
+from gguf_vl.store.pull import is_installed, pull, to_fetch
+from gguf_vl.store.sources import HuggingFace, RemoteFile, Unreachable
+from gguf_vl.store.wishes import Wanted, plan
 from tests.hub.content import Repo
 from tests.hub.faults import Answer, Cut, Flip, HangUp
 from tests.hub.modelscope import ModelScope
@@ -46,7 +47,7 @@ def files() -> dict[str, bytes | Path]:
 
 def at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Let Hugging Face be at this address, as HF_ENDPOINT does for a process that starts."""
-    monkeypatch.setattr("gguf_vl.store.pull.HuggingFace", lambda: HuggingFace(url))
+    monkeypatch.setattr("gguf_vl.store.wishes.HuggingFace", lambda: HuggingFace(url))
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +118,7 @@ def test_what_is_here_is_not_fetched_again(hub: Hub) -> None:
     sent = hub.bytes_sent("gguf")
     again = plan("tiny", choose=never)
     assert is_installed(again)
-    assert again.to_fetch == 0
+    assert to_fetch(again) == 0
     pull(again, Silent())
     assert hub.bytes_sent("gguf") == sent
 
@@ -131,11 +132,11 @@ def test_only_what_is_missing_of_a_model_is_fetched(hub: Hub) -> None:
     assert hub.bytes_sent(PROJECTOR) == sent
 
 
-@pytest.mark.usefixtures("published", "hub")
-def test_the_plan_says_how_much_from_where_to_where() -> None:
+@pytest.mark.usefixtures("published")
+def test_the_plan_says_how_much_from_where_to_where(hub: Hub) -> None:
     what = plan("tiny", choose=never)
-    assert what.to_fetch == sum(SIZE.values())
-    assert str(what.repository) == f"{REPO} on Hugging Face (revision {Repo({}).commit[:12]})"
+    assert to_fetch(what) == sum(SIZE.values())
+    assert str(what.repository) == f"{REPO} on {hub.url} (HF_ENDPOINT) (revision {Repo({}).commit[:12]})"
     assert what.folder == paths.models_dir() / "tiny"
 
 
@@ -150,7 +151,7 @@ def test_an_interrupted_pull_shows_no_model_and_goes_on(hub: Hub) -> None:
         pull(plan("tiny", choose=never), Interrupted())
     assert installed() == []
     what = plan("tiny", choose=never)
-    left = what.to_fetch
+    left = to_fetch(what)
     assert left < SIZE[PROJECTOR] - 3_000_000
     pull(what, Silent())
     assert installed() == ["tiny"]
@@ -204,7 +205,7 @@ def test_modelscope_takes_over_where_hugging_face_cannot_be_reached(
 def test_a_busy_hub_is_left_for_the_other_and_a_wished_source_is_kept_to(hub: Hub, modelscope: ModelScope) -> None:
     hub.inject(None, Answer(503, on="api"), times=30)
     assert "ModelScope" in plan("tiny", choose=never).repository.source
-    with pytest.raises(GgufVlError, match="Hugging Face"):
+    with pytest.raises(GgufVlError, match="answers 503"):
         plan("tiny", source="huggingface", choose=never)
     assert "ModelScope" in plan("tiny", source="modelscope", choose=never).repository.source
 
@@ -222,29 +223,145 @@ def test_a_namesake_on_the_other_hub_is_not_taken_unasked(
     modelscope: ModelScope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at(monkeypatch, "http://127.0.0.1:9")
-    with pytest.raises(GgufVlError, match="Hugging Face cannot be reached"):
+    with pytest.raises(GgufVlError, match="cannot be reached"):
         plan(f"hf:{REPO}", choose=never)
     assert modelscope.requests == []
 
 
-def test_several_quantisations_are_asked_about_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    several = {**files(), "tiny-text-Q8_0.gguf": OF_POCKET[TEXT], "mmproj-tiny-Q8_0.gguf": OF_POCKET[PROJECTOR]}
+def test_several_quantisations_are_asked_about_unless_one_is_named_or_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    text, projector = OF_POCKET[TEXT], OF_POCKET[PROJECTOR]
+    several: dict[str, bytes | Path] = {**files(), "tiny-text-Q8_0.gguf": text, "mmproj-tiny-Q8_0.gguf": projector}
+    several |= {"imatrix.gguf": text, "tiny-text-BF16-00001-of-00002.gguf": text}
     asked: list[Sequence[str]] = []
 
     def choose(question: str, choices: Sequence[str]) -> str:
         asked.append(choices)
         return choices[-1]
 
+    def names(wish: str, mmproj: str | None = None) -> list[str]:
+        return [wanted.remote.name for wanted in plan(wish, mmproj=mmproj, choose=choose).files]
+
     with Hub({REPO: Repo(several)}) as hub:
         at(monkeypatch, hub.url)
-        named = plan(f"hf:{REPO}:q8_0", choose=never)
-        assert [wanted.remote.name for wanted in named.files] == ["tiny-text-Q8_0.gguf", "mmproj-tiny-Q8_0.gguf"]
-        assert plan(f"hf:{REPO}:f16", mmproj="f16", choose=never).mmproj
-        chosen = plan(f"hf:{REPO}", choose=choose)
-        assert asked == [["tiny-text-F16.gguf", "tiny-text-Q8_0.gguf"]]
-        assert chosen.model.remote.name == "tiny-text-Q8_0.gguf"
+        assert names(f"hf:{REPO}:q8_0") == ["tiny-text-Q8_0.gguf", "mmproj-tiny-Q8_0.gguf"]
+        assert names(f"https://huggingface.co/{REPO}:F16", "f16") == [TEXT, PROJECTOR]
+        assert names(f"hf:{REPO}@{Repo({}).commit}:f16") == [TEXT, "mmproj-tiny-Q8_0.gguf"]
+        assert asked == []
+        assert names(f"hf:{REPO}")[0] == "tiny-text-Q8_0.gguf"
+        assert asked == [[TEXT, "tiny-text-Q8_0.gguf"]]
         with pytest.raises(ModelNotFound, match="no text models in q2_k"):
-            plan(f"hf:{REPO}:q2_k", choose=never)
+            names(f"hf:{REPO}:q2_k")
+        hub.replace(REPO, "tiny-text-Q4_K_M.gguf", text)
+        assert names(f"hf:{REPO}")[0] == "tiny-text-Q4_K_M.gguf"
+
+
+def test_a_repository_without_a_projector_is_said_to_see_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Hub({REPO: Repo({TEXT: OF_POCKET[TEXT]})}) as hub:
+        at(monkeypatch, hub.url)
+        note = plan(f"hf:{REPO}", choose=never).note
+        assert note
+        assert "will not see pictures" in note
+        with pytest.raises(ModelNotFound, match="no projector"):
+            plan(f"hf:{REPO}", mmproj="f16", choose=never)
+
+
+@pytest.mark.parametrize("file", ["...gguf", "2b.gguf", "con.gguf", "\x1b[31mred.gguf", "..\\up.gguf", "pocket.gguf"])
+def test_whatever_a_hub_calls_its_file_the_model_gets_a_harmless_name(
+    monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    with Hub({REPO: Repo({file: OF_POCKET[TEXT]})}) as hub:
+        at(monkeypatch, hub.url)
+        try:
+            local = pulled(f"hf:{REPO}")
+        except GgufVlError:
+            assert installed() == []
+            return
+    assert local.name not in ("2b", "pocket", "con", ".", "..")
+    assert local.model.parent.parent == paths.models_dir()
+    assert local.model.name.isprintable()
+
+
+def test_another_repository_with_the_same_file_names_replaces_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Hub({REPO: Repo({**files()}), "other/tiny": Repo({**files(), TEXT: b"GGUF" + bytes(100)})}) as hub:
+        at(monkeypatch, hub.url)
+        mine = pulled(f"hf:{REPO}")
+        with pytest.raises(UsageError, match="is here already, from someone/tiny-GGUF"):
+            pulled("hf:other/tiny")
+        assert mine.model.read_bytes() == OF_POCKET[TEXT].read_bytes()
+        named = pull(plan(f"hf:{REPO}", name="mine:too", choose=never), Silent())
+    assert named.name == "mine:too"
+    assert os.path.samefile(named.model, mine.model)
+
+
+@pytest.mark.usefixtures("published")
+def test_what_another_pull_left_never_gets_into_a_model(hub: Hub) -> None:
+    pulled()
+    changed = OF_POCKET[TEXT].read_bytes()[:-4] + b"\1\2\3\4"
+    with Hub({"other/tiny": Repo({**files(), TEXT: changed})}) as other:
+        foreign = plan("tiny", choose=never)
+        foreign = replace(foreign, model=Wanted(plan_file(other, TEXT), "hub"))
+        assert foreign.staging != plan("tiny", choose=never).staging
+        foreign.staging.mkdir()
+        (foreign.staging / TEXT).write_bytes(changed)
+    os.truncate(paths.models_dir() / "tiny" / TEXT, 1000)
+    again = plan("tiny", choose=never)
+    assert not is_installed(again)
+    assert pull(again, Silent()).model.read_bytes() == OF_POCKET[TEXT].read_bytes()
+
+
+def plan_file(hub: Hub, name: str) -> RemoteFile:
+    files = HuggingFace(hub.url).repository("other/tiny", None).files
+    return next(file for file in files if file.name == name)
+
+
+@pytest.mark.usefixtures("published")
+def test_a_persons_own_folder_of_that_name_is_left_alone(hub: Hub) -> None:
+    own = paths.models_dir() / "tiny"
+    own.mkdir(parents=True)
+    (own / "mine.gguf").write_bytes(b"mine")
+    with pytest.raises(GgufVlError, match="gguf-vl has not made it"):
+        pulled()
+    assert (own / "mine.gguf").read_bytes() == b"mine"
+    assert hub.bytes_sent("gguf") == 0
+
+
+@pytest.mark.usefixtures("published")
+def test_where_the_first_source_falls_silent_the_second_goes_on(hub: Hub, modelscope: ModelScope) -> None:
+    hub.inject(TEXT, Cut(1_000_000), *[HangUp(on="body")] * 20)
+    local = pulled()
+    assert local.receipt
+    assert "ModelScope" in local.receipt.source
+    asked = modelscope.asked(TEXT)[0]
+    assert asked
+    assert asked[0] > 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>log in</html>", b"{}", b"[]", b"null", b'{"siblings": [{"rfilename": 7}]}', b'{"siblings": 5}', b""],
+)
+@pytest.mark.usefixtures("published")
+def test_a_hub_that_answers_nonsense_is_left_for_the_other(hub: Hub, modelscope: ModelScope, body: bytes) -> None:
+    hub.inject(None, Answer(200, {"Content-Type": "application/json"}, body, on="api"))
+    found = plan("tiny", choose=never)
+    assert found.repository.source == "ModelScope"
+    assert found.note
+    modelscope.inject(None, Answer(200, {}, body, on="api"))
+    with pytest.raises(Unreachable, match="no list of files"):
+        plan("tiny", source="modelscope", choose=never)
+
+
+def test_two_real_pulls_at_once_both_end_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Hub({REPO: Repo(files())}) as hub:
+        at(monkeypatch, hub.url)
+        plans = [plan(f"hf:{REPO}", choose=never) for _ in range(2)]
+        threads = [threading.Thread(target=pull, args=(each, Silent())) for each in plans]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert hub.bytes_sent(TEXT) == SIZE[TEXT]
+    assert installed() == ["tiny-text-f16"]
 
 
 def test_a_pair_that_does_not_belong_together_is_refused_before_it_is_fetched(
@@ -278,13 +395,14 @@ def test_a_wish_that_cannot_be_met_says_why(wish: str, error: type[GgufVlError],
     assert words in caught.value.what + caught.value.fix
 
 
-def test_a_licence_and_a_token_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("anonymous_401", [False, True])
+def test_a_licence_and_a_token_are_named(monkeypatch: pytest.MonkeyPatch, anonymous_401: bool) -> None:
     repos = {REPO: Repo(files(), gated=True), "x/private": Repo(files(), token="secret")}
-    with Hub(repos) as hub:
+    with Hub(repos, anonymous_401=anonymous_401) as hub:
         at(monkeypatch, hub.url)
-        with pytest.raises(GgufVlError) as caught:
+        with pytest.raises(GgufVlError, match="licence") as caught:
             pulled(f"hf:{REPO}")
-        assert "licence" in caught.value.what + caught.value.fix
+        assert f"{hub.url}/{REPO}" in caught.value.fix
         with pytest.raises(GgufVlError) as caught:
             pulled("hf:x/private")
         assert "HF_TOKEN" in caught.value.fix
@@ -297,7 +415,7 @@ def test_a_licence_and_a_token_are_named(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_full_disk_is_said_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
-    with pytest.raises(GgufVlError, match=r"0\.00 GB free"):
+    with pytest.raises(GgufVlError, match=r"has 1\.0 MB free"):
         pulled()
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from .candidates import Candidate, Group, Refused, found_in
 from .linking import Adopted, adopt
 from .outcomes import Outcome, bring_in
-from .pairing import Mmproj, Pair, Text, pairs_in, training_of
+from .pairing import Mmproj, Pair, Text, pairs_in
 from .programs import Place, found_elsewhere, places
 
 __all__ = [
@@ -32,5 +32,4 @@ __all__ = [
     "found_in",
     "pairs_in",
     "places",
-    "training_of",
 ]

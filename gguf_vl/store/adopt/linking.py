@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shlex
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gguf_vl import paths
-from gguf_vl.errors import GgufVlError, InvalidModelFile, UsageError, VerificationFailed
+from gguf_vl.errors import InvalidModelFile, VerificationFailed
 from gguf_vl.gguf.wire import shown
-from gguf_vl.store import library
+from gguf_vl.store import library, place
+from gguf_vl.store.disk import telling
 from gguf_vl.store.hashing import sha256_of
-from gguf_vl.store.library import LocalModel, folder_name
+from gguf_vl.store.known import published_files
+from gguf_vl.store.library import LocalModel
+from gguf_vl.store.place import check_name, folder_name
 from gguf_vl.store.progress import Progress, Silent
-from gguf_vl.store.receipt import FileRecord, Promise, Receipt, now, write_receipt
+from gguf_vl.store.receipt import FileRecord, Promise, Receipt, now
 
 from .candidates import SUFFIX, Candidate, unreadable
-from .known import published_files
-from .naming import check_name, name_for
+from .naming import name_for
 from .pairing import Pair
 
 _CHANGED: Final = "Wait until the other program is done with it, then import it again."
@@ -62,7 +61,7 @@ def adopt(pair: Pair, name: str | None = None, progress: Progress | None = None)
         return Adopted(here, new=False)
     name = name or name_for(pair, hashed[0].sha256)
     check_free(name, pair)
-    return Adopted(_install(name, pair, hashed), new=True)
+    return Adopted(_install(name, pair, hashed, progress), new=True)
 
 
 def already_here(pair: Pair, name: str | None = None, sha256s: Sequence[str] = ()) -> LocalModel | None:
@@ -83,21 +82,14 @@ def already_here(pair: Pair, name: str | None = None, sha256s: Sequence[str] = (
 
 def check_free(name: str, pair: Pair) -> None:
     """`UsageError` when a model of that name is here already."""
-    if folder := library.folder_of(name):
-        raise UsageError(
-            f"{name} is here already with other files, in {shown(folder)}.",
-            f"Give this one a name of its own: gguf-vl import {_quoted(pair)} --name NAME; or see `gguf-vl rm`.",
-        )
+    quoted = " ".join(shlex.quote(shown(file.path)) for file in pair.files)
+    place.check_free(name, f"Give it a name of its own: gguf-vl import {quoted} --name NAME; or see `gguf-vl rm`.")
 
 
 def promised(file: Candidate, size: int) -> tuple[str | None, str | None]:
     """The hash that the catalogue has for a file of that name and that size in bytes, and the one its place says."""
     published = (known.sha256 for known in published_files() if (known.name, known.size) == (file.name, size))
     return next(published, None), file.promised_sha256()
-
-
-def _quoted(pair: Pair) -> str:
-    return " ".join(shlex.quote(shown(file.path)) for file in pair.files)
 
 
 def _is_called(entry: LocalModel, name: str) -> bool:
@@ -111,19 +103,16 @@ def _same(entry: LocalModel, our: Path, file: Candidate, sha256: str | None) -> 
     if sha256 is None or ours.st_size != theirs.st_size:
         return False
     records = entry.receipt.files if entry.receipt else ()
-    known = (record.sha256 for record in records if record.at(our.parent) == our)
+    known = (record.sha256 for record in records if record.at(our.parent) == our and record.verified)
     return (next(known, None) or sha256_of(our)) == sha256
 
 
 def _hash(file: Candidate, progress: Progress) -> _Hashed:
-    before, label = file.stat(), shown(file.name)
-    progress.start(label, before.st_size)
+    before = file.stat()
     try:
-        found = sha256_of(file.path, lambda done: progress.at(label, done))
+        found = sha256_of(file.path, progress, shown(file.name))
     except OSError as error:
         raise unreadable(file.path, error).error from error
-    finally:
-        progress.end(label)
     if _identity(before) != _identity(file.stat()):
         raise InvalidModelFile(f"{shown(file.path)} changed while it was read.", _CHANGED)
     by_catalogue, by_place = promised(file, before.st_size)
@@ -137,37 +126,28 @@ def _hash(file: Candidate, progress: Progress) -> _Hashed:
     return _Hashed(file, before, found, "catalogue" if published else "hub" if by_place else "none")
 
 
-def _install(name: str, pair: Pair, hashed: list[_Hashed]) -> LocalModel:
-    """Fill a hidden folder and give it its name when it is whole."""
-    folder = paths.models_dir() / folder_name(name)
-    unfinished = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    try:
-        unfinished.mkdir(parents=True)
-        try:
-            named = zip(hashed, _names(pair), strict=True)
-            model, *rest = [_linked(file, unfinished, link_name) for file, link_name in named]
-            source = f"{pair.source}: {pair.text.file.path}"
-            write_receipt(unfinished, Receipt(name, source, model, rest[0] if rest else None))
-            check_free(name, pair)  # another process may have been quicker
-            unfinished.rename(folder)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
-    except OSError as error:
-        what = f"{shown(folder)} cannot be made: {error.strerror or error}."
-        raise GgufVlError(what, "Make room and see that you may write there, or set GGUF_VL_HOME.") from error
-    return library.open_folder(folder)
+def _install(name: str, pair: Pair, hashed: list[_Hashed], progress: Progress) -> LocalModel:
+    """Fill a hidden folder, and give it its name when it is whole."""
+    with place.staging() as staging, place.locked(name, progress):
+        check_free(name, pair)  # another process may have been quicker
+        folder = staging / folder_name(name)
+        with telling(folder, "written"):
+            folder.mkdir()
+        named = zip(hashed, _names(pair), strict=True)
+        model, *rest = [_linked(file, folder, link_name) for file, link_name in named]
+        receipt = Receipt(name, f"{pair.source}: {pair.text.file.path}", model, rest[0] if rest else None)
+        return library.open_folder(place.take_over(folder, name, receipt))
 
 
 def _linked(hashed: _Hashed, folder: Path, name: str) -> FileRecord:
     """The file in our folder under that name; where it cannot be hard-linked, it is used where it is."""
     link = folder / name
-    path = name
     try:
         os.link(hashed.file.path.resolve(strict=True), link)
+        path, found = name, os.stat(link)
     except OSError:  # another file system, one without links, or not ours to link
-        path, link = str(hashed.file.path), hashed.file.path
-    if _identity(os.stat(link)) != _identity(hashed.stat):
+        path, found = str(hashed.file.path), hashed.file.stat()
+    if _identity(found) != _identity(hashed.stat):
         raise InvalidModelFile(f"{shown(hashed.file.path)} changed while it was taken in.", _CHANGED)
     return FileRecord(path, hashed.stat.st_size, hashed.sha256, hashed.promised_by, now())
 

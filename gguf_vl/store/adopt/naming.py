@@ -6,27 +6,14 @@ import re
 from pathlib import PurePath
 
 from gguf_vl.catalogue import Model, Variant, load_catalogue
-from gguf_vl.errors import UsageError
-from gguf_vl.gguf.wire import shown
-from gguf_vl.store.library import folder_name
+from gguf_vl.store.known import models_of_sizes
+from gguf_vl.store.place import name_from
 
 from .candidates import SUFFIX
-from .known import models_of_sizes
 from .pairing import Pair
 
-MAX_NAME = 100
-"""Characters; the folder of the same name must fit into every file system."""
-
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]*[A-Za-z0-9])?")
 _SAYS_NOTHING = re.compile(r"(?:ggml-)?model(?:[-_.].*)?|(?:sha256[-:])?[0-9a-f]{64}|")
 _OF_THE_MODEL = re.compile(r"qwen|qwen3(?:vl)?|3|vl|\d+b|instruct|thinking|gguf|ggml|model|")
-
-
-def check_name(name: str) -> None:
-    """`UsageError` unless a model can be called so: it names a folder, and --model must not take it for a file."""
-    if not _NAME.fullmatch(name) or len(name) > MAX_NAME or name.casefold().endswith(SUFFIX):
-        what = f"{shown(name, 80)!r} cannot be a model's name."
-        raise UsageError(what, "Take letters, digits and . _ - : in between, such as my-8b:q8_0, and no .gguf.")
 
 
 def name_for(pair: Pair, sha256: str | None = None) -> str:
@@ -69,17 +56,9 @@ def _of_its_own(pair: Pair) -> str:
     label = _stem(pair)
     if _SAYS_NOTHING.fullmatch(label.casefold()):
         label = f"{pair.text.shape.name or pair.text.shape.architecture}-{pair.text.shape.quantisation}"
-    safe = re.sub(r"[^a-z0-9._]+", "-", label.casefold())[:MAX_NAME].removesuffix(SUFFIX).strip("-._") or "model"
-    return f"local-{safe}"[:MAX_NAME] if safe in _reserved() else safe
+    return name_from(label)
 
 
 def _stem(pair: Pair) -> str:
     name = pair.text.file.name
     return PurePath(name).stem if name.casefold().endswith(SUFFIX) else name
-
-
-def _reserved() -> set[str]:
-    """Every name, and folder, that means a model of the catalogue."""
-    catalogue = load_catalogue()
-    names = {f"{model.name}:{variant.quant}" for model in catalogue.values() for variant in model.variants}
-    return {folder_name(name) for name in (*catalogue, *names)}

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from gguf_vl.errors import GgufVlError, MissingOrInvalid, UsageError, VerificationFailed
-from gguf_vl.store.library import LocalModel, folder_name
+from gguf_vl.store.library import LocalModel
+from gguf_vl.store.place import check_name, folder_name
 from gguf_vl.store.progress import Progress
 
 from .candidates import Group, Refused
 from .linking import adopt, already_here, check_free, promised
-from .naming import check_name, name_for
+from .naming import name_for
 from .pairing import Pair, pairs_in
 
 State = Literal["imported", "would import", "already here", "not taken", "broken"]

@@ -5,19 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import takewhile
-from pathlib import PurePath
-from typing import Literal
 
 from gguf_vl.errors import InvalidModelFile
-from gguf_vl.gguf import Header, ProjectorShape, TextShape, mismatch, projector_shape, read_header, text_shape
+from gguf_vl.gguf import Header, ProjectorShape, TextShape, projector_shape, read_header, text_shape
 from gguf_vl.gguf.shape import PROJECTOR_ARCHITECTURE
 from gguf_vl.gguf.wire import shown
+from gguf_vl.store import belonging
+from gguf_vl.store.belonging import Training, training_of
+from gguf_vl.store.known import models_of_sizes
 
 from .candidates import Candidate, Group, Refused
-from .known import models_of_sizes
-
-Training = Literal["Instruct", "Thinking"]
 
 QWEN3VL = "qwen3vl"
 QWEN3VL_PROJECTOR = "qwen3vl_merger"
@@ -95,32 +92,8 @@ def pairs_in(group: Group, *, only_qwen3vl: bool = False) -> Iterator[Pair | Ref
             yield Refused(mmproj.file.path, _without_text(mmproj), broken=False)
 
 
-def training_of(*said: object) -> Training | None:
-    """What the first telling one of these texts says: how the model was trained."""
-    for text in said:
-        words = str(text).casefold() if text is not None else ""
-        if ("instruct" in words) != ("thinking" in words):
-            return "Instruct" if "instruct" in words else "Thinking"
-    return None
-
-
-def objection(text: Text, mmproj: Mmproj) -> str | None:
-    """Why this is not the model's own projector, as a clause for a message; None when nothing speaks against it.
-
-    Shapes tell sizes apart, the names alone tell Instruct from Thinking.
-    """
-    if reason := mismatch(text.shape, mmproj.shape):
-        return reason
-    known = next((model.shape.vision for model in models_of_sizes(text.shape) if model.shape), None)
-    found = (mmproj.shape.n_layer, mmproj.shape.n_embd)
-    if known and found != (known.n_layer, known.n_embd):
-        return (
-            f"its vision tower has {found[0]} layers of {found[1]} where this model's has {known.n_layer} of "
-            f"{known.n_embd}"
-        )
-    if text.training and mmproj.training and text.training != mmproj.training:
-        return f"the projector is of a {mmproj.training} model, and the model is {text.training}"
-    return None
+def _objection(text: Text, mmproj: Mmproj) -> str | None:
+    return belonging.objection(text.shape, mmproj.shape, text.training, mmproj.training)
 
 
 def _opened(files: Iterable[Candidate], only_qwen3vl: bool) -> Iterator[Text | Mmproj | Refused]:
@@ -140,8 +113,7 @@ def _opened(files: Iterable[Candidate], only_qwen3vl: bool) -> Iterator[Text | M
 
 def _read(file: Candidate, only_qwen3vl: bool) -> Text | Mmproj | Refused:
     header = read_header(file.path)
-    said = [header.metadata.get(f"general.{key}") for key in ("finetune", "name", "basename")]
-    training = training_of(*(value for value in said if isinstance(value, str)), file.name)
+    training, finetune = training_of(header, file.name), header.metadata.get("general.finetune")
     architecture = header.metadata.get("general.architecture")
     if only_qwen3vl and (kind := _other_kind(header, architecture)):
         return Refused(file.path, InvalidModelFile(f"{shown(file.path)} is {kind}, not a Qwen3-VL.", ""), broken=False)
@@ -152,7 +124,7 @@ def _read(file: Candidate, only_qwen3vl: bool) -> Text | Mmproj | Refused:
         fix = "Take the model as two files, text and mmproj, from its publisher or with `gguf-vl pull`."
         what = f"{shown(file.path)} has its vision tower inside, a form that only Ollama reads."
         return Refused(file.path, InvalidModelFile(what, fix), broken=False)
-    return Text(file, shape, training, said[0] if isinstance(said[0], str) else None)
+    return Text(file, shape, training, finetune if isinstance(finetune, str) else None)
 
 
 def _other_kind(header: Header, architecture: object) -> str | None:
@@ -167,25 +139,19 @@ def _other_kind(header: Header, architecture: object) -> str | None:
 
 def _best(text: Text, mmprojs: list[Mmproj]) -> Mmproj | None:
     """Of the projectors that nothing speaks against: the catalogue's for this file, else the one named most like it."""
-    bare = _bare(text.file)
     variants = (variant for model in models_of_sizes(text.shape) for variant in model.variants)
     published = {variant.mmproj.name for variant in variants if variant.file.name == text.file.name}
 
     def likeness(mmproj: Mmproj) -> tuple[bool, bool, int, str]:
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(_bare(mmproj.file), bare, strict=False))
-        trained_alike = mmproj.training == text.training
-        return mmproj.file.name in published, trained_alike, len(list(same)), mmproj.file.name
+        name, trained_alike = mmproj.file.name, mmproj.training == text.training
+        return name in published, trained_alike, belonging.likeness(name, text.file.name), name
 
-    return max((mmproj for mmproj in mmprojs if objection(text, mmproj) is None), key=likeness, default=None)
-
-
-def _bare(file: Candidate) -> str:
-    return PurePath(file.name).stem.casefold().replace("mmproj-", "").replace("-mmproj", "")
+    return max((mmproj for mmproj in mmprojs if _objection(text, mmproj) is None), key=likeness, default=None)
 
 
 def _does_not_belong(text: Text, mmproj: Mmproj) -> InvalidModelFile:
     return InvalidModelFile(
-        f"{shown(mmproj.file.path)} does not belong to {shown(text.file.name)}: {objection(text, mmproj)}.",
+        f"{shown(mmproj.file.path)} does not belong to {shown(text.file.name)}: {_objection(text, mmproj)}.",
         f"{_OWN_PROJECTOR}, or import the model alone to read text.",
     )
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gguf_vl.store.known import published_files
+
 from .candidates import SUFFIX, Candidate, Group, Refused, files_below, gguf_files, grouped, unreadable
-from .known import published_files
 
 OLLAMA_OF_THE_SYSTEM = Path("/usr/share/ollama/.ollama/models")
 """Where Ollama's installer for Linux has its service keep them."""

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from gguf_vl import __version__, paths
 from gguf_vl.errors import GgufVlError, MissingOrInvalid, UsageError, VerificationFailed
-from gguf_vl.store.bundle import layout, manifest, signature
+from gguf_vl.store.bundle import layout, manifest, published, signature
 from gguf_vl.store.bundle.contents import Packed, packed
 from gguf_vl.store.bundle.layout import Member
 from gguf_vl.store.bundle.manifest import INSTALLERS, MANIFEST, MODELS, PACKAGES, README, SIGNATURE, FileEntry, Manifest
@@ -63,12 +63,15 @@ def create(
     with _alone(out):
         models = [packed(name, progress) for name in names]
         models = list({each.model.folder.casefold(): each for each in models}.values())
+        for each in models:
+            _check_published(each)
         described, sources = _described(models, out, packages, is_split=split is not None, is_signed=sign is not None)
         plain = manifest.to_bytes(described)
-        signed = signature.sign(sign, plain) if sign else None
+        output = Output(out, split)
+        signed = _signature(sign, plain, described, output) if sign else None
         sources |= {MANIFEST: plain} | ({SIGNATURE: signed} if signed else {})
         members = layout.members(described, plain, signed)
-        files = _pack(members, sources, Output(out, split), split, progress)
+        files = _pack(members, sources, output, split, progress)
     return Created(tuple(files), layout.total(members), described)
 
 
@@ -87,7 +90,30 @@ def _described(
     for each in models:
         for file, source in zip(each.model.files, each.files, strict=True):
             sources[f"{MODELS}/{each.model.folder}/{file.name}"] = source
-    return Manifest(__version__, bundled, entries, platforms), sources
+    return Manifest(__version__, bundled, entries, platforms, published.entries(bundled)), sources
+
+
+def _check_published(model: Packed) -> None:
+    """What the other side would refuse is not packed."""
+    published.check_sizes(model.model, model.files[0])
+    for file, path in zip(model.model.files, model.files, strict=True):
+        if why := published.unlike_published(model.model, file):
+            raise VerificationFailed(
+                f"{path} {why}.",
+                "Fetch the published file with `gguf-vl pull`, or give this one another name and import it again.",
+            )
+
+
+def _signature(key: Path, plain: bytes, described: Manifest, output: Output) -> bytes:
+    """The signature over the manifest: the one an earlier attempt has left, else a new one.
+
+    Not every kind of key makes the same one twice, and with another one packing could not go on behind it.
+    """
+    with Joined(output.existing()) as stream:
+        stream.read(sum(member.n_bytes for member in layout.members(described, plain, None)[:2]))
+        size = layout.beginning(SIGNATURE, stream.read(layout.BLOCK), signature.MAX_BYTES)
+        found = stream.read(size) if size else b""
+    return found if found and signature.is_by(key, plain, found) else signature.sign(key, plain)
 
 
 def _entry(path: str, source: _Source) -> FileEntry:

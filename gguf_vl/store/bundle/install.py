@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from gguf_vl import paths
 from gguf_vl.errors import GgufVlError, InvalidModelFile
 from gguf_vl.store import library
+from gguf_vl.store.bundle import published
 from gguf_vl.store.bundle.manifest import MODELS, BundledModel
 from gguf_vl.store.bundle.reading import Verified, reading
 from gguf_vl.store.bundle.stream import sync_folder, telling
@@ -69,6 +70,7 @@ def install(path: Path, progress: Progress, trust: Path | None = None) -> Instal
                     _write(staging / member.path.removeprefix(f"{MODELS}/"), pieces)
             if staging:
                 for model in wanted:
+                    published.keep(model, bundle.verified.manifest, staging / model.folder)
                     _finish(model, staging / model.folder, path.name)
                 _take_over(wanted, staging, progress)
     outcomes = [Outcome(model, states[model.folder], _folder(model)) for model in bundle.verified.manifest.models]
@@ -181,10 +183,11 @@ def _write(path: Path, pieces: Iterator[bytes]) -> None:
 def _finish(model: BundledModel, folder: Path, bundle: str) -> None:
     """Give the unpacked model its receipt, and see that it is a model."""
     at = now()
-    records = [FileRecord(file.name, file.size, file.sha256, "bundle", at) for file in model.files]
+    records = [FileRecord(file.name, file.size, file.sha256, published.promised_by(file), at) for file in model.files]
     source = f"{model.source} (bundle {bundle})"
     write_receipt(folder, Receipt(model.name, source, records[0], records[1] if len(records) > 1 else None))
     library.open_folder(folder)
+    published.check_sizes(model, folder / model.model.name)
     sync_folder(folder)
 
 

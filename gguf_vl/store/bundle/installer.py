@@ -1,9 +1,11 @@
 """Installs gguf-vl and the models of a bundle where only Python is. It lies in the bundle as install.py.
 
-    python3 install.py BUNDLE [--venv DIR] [--trust KEY]
+    python3 -I install.py BUNDLE [--venv DIR] [--trust KEY]
 
-Imports the standard library alone, and asks no network. It refuses a machine that the bundle is not for, checks every
-package against manifest.json, makes a virtual environment, and has gguf-vl itself check and install the models.
+Imports the standard library alone, and asks no network. It holds every byte of the bundle against manifest.json, and
+that against the packer's signature where --trust asks for one, before anything of the bundle is run or installed; then
+it makes a virtual environment, and has gguf-vl install the models. Nothing checks this file but the person who runs it:
+README.txt says how.
 """
 
 from __future__ import annotations
@@ -17,70 +19,201 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import venv
+from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import IO, Any, NoReturn, cast
+from typing import IO, Any, NoReturn
 
 MACHINES = {"amd64": "x86_64", "x64": "x86_64", "aarch64": "arm64"}
 NEEDED_FLAGS = {"x86-64-v3": {"avx", "avx2", "bmi2", "f16c", "fma"}}
 """What a processor of a baseline says of itself in /proc/cpuinfo."""
 USAGE, NOT_FOR_HERE, DAMAGED, FAILED = 2, 3, 5, 1
 """gguf-vl's own exit codes."""
+BLOCK, CHUNK = 512, 1 << 20
+NAMESPACE = "gguf-vl-bundle"
+KEY_TYPES = r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[\w@.-]+ AAAA"
+Member = tuple[str, int, str]
+"""A file's name in the tar, its size in bytes, and its sha256."""
 
 
 def refuse(code: int, line: str) -> NoReturn:
     """End here, with one line that says why."""
-    print(f"install.py: {line}", file=sys.stderr)
+    print(f"install.py: {shown(line)}", file=sys.stderr)
     sys.exit(code)
 
 
-class Joined:
-    """Reads the parts of a bundle one after the other."""
+def shown(text: str) -> str:
+    """Text that a bundle may have made, as a terminal may see it."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
-    def __init__(self, bundle: Path) -> None:
-        base = bundle.with_suffix("") if bundle.suffix == ".001" else bundle
+
+# --- the bundle -------------------------------------------------------------------------------------------------------
+
+
+class Bundle:
+    """Reads a bundle from its beginning to its end: one file, or its parts one after the other."""
+
+    def __init__(self, path: Path) -> None:
+        base = path.with_suffix("") if path.suffix == ".001" else path
         parts = sorted(base.parent.glob(f"{base.name}.[0-9][0-9][0-9]"))
-        self._left = [bundle] if bundle.is_file() and bundle.suffix != ".001" else parts
+        self.path = path
+        self._left = [path] if path.is_file() and path.suffix != ".001" else parts
         self._stream: IO[bytes] | None = None
+        self._ahead = b""
         if not self._left:
-            refuse(NOT_FOR_HERE, f"There is no file {bundle}.")
+            refuse(NOT_FOR_HERE, f"There is no file {path}.")
 
     def read(self, n: int) -> bytes:
-        """Up to `n` bytes; none at the end."""
-        data = b""
+        """Up to `n` bytes; fewer at the end."""
+        data, self._ahead = self._ahead[:n], self._ahead[n:]
         while len(data) < n and (self._stream or self._left):
             self._stream = self._stream or self._left.pop(0).open("rb")
             piece = self._stream.read(n - len(data))
             if not piece:
-                self._stream.close()
-                self._stream = None
+                self.close()
             data += piece
         return data
 
+    def close(self) -> None:
+        """Read no more."""
+        if self._stream:
+            self._stream.close()
+            self._stream = None
 
-def unpack(bundle: Path, folder: Path) -> None:
-    """Write the packages to `folder`, each as the manifest promises it, when they are for this machine."""
-    promised: dict[str, Any] = {}
-    with tarfile.open(fileobj=cast(IO[bytes], Joined(bundle)), mode="r|") as archive:
-        for member in archive:
-            if not member.isreg() or member.name.startswith("models/"):
-                break
-            stream = cast(IO[bytes], archive.extractfile(member))
-            if member.name == "manifest.json":
-                manifest = json.load(stream)
-                check_platform(manifest["platforms"])
-                promised = {file["path"]: file for file in manifest["files"] if file["path"].endswith(".whl")}
-            elif member.name in promised:
-                file = promised.pop(member.name)
-                copy = folder / Path(member.name).name
-                with copy.open("wb") as target:
-                    shutil.copyfileobj(stream, target)
-                if hashlib.sha256(copy.read_bytes()).hexdigest() != file["sha256"]:
-                    refuse(DAMAGED, f"{member.name} is not what manifest.json promises: copy the bundle again.")
-    if promised or not any(folder.iterdir()):
-        refuse(DAMAGED, f"The bundle lacks {', '.join(sorted(promised)) or 'packages'}: copy it again.")
+    def small(self, name: str, limit: int, *, optional: bool = False) -> bytes | None:
+        """A file that no manifest vouches for yet. None where something else stands there, if it is optional."""
+        block = self.read(BLOCK)
+        digits = block[124:135]
+        size = int(digits, 8) if re.fullmatch(rb"[0-7]{11}", digits) else -1
+        if not 0 <= size <= limit or block != header(name, size):
+            if not optional:
+                refuse(DAMAGED, f"{self.path} is not a bundle, or is damaged in its beginning, where {name} should be.")
+            self._ahead = block
+            return None
+        data = self.read(size)
+        self.expect(bytes(-size % BLOCK), name)
+        return data
+
+    def expect(self, data: bytes, where: str) -> None:
+        """Read these very bytes."""
+        if self.read(len(data)) != data:
+            refuse(DAMAGED, f"{self.path} is damaged, or ends too early, at {where}: copy it again.")
+
+    def check(self, member: Member, copy: Path | None) -> None:
+        """Read a file that must be as the manifest has it, and write it to `copy`."""
+        path, size, sha256 = member
+        self.expect(header(path, size), path)
+        digest, left = hashlib.sha256(), size
+        with copy.open("xb") if copy else nullcontext() as target:
+            while left and (piece := self.read(min(CHUNK, left))):
+                digest.update(piece)
+                left -= len(piece)
+                if target:
+                    target.write(piece)
+        if left or digest.hexdigest() != sha256:
+            refuse(
+                DAMAGED, f"{self.path} is damaged in {path}, which is not what manifest.json promises: copy it again."
+            )
+        self.expect(bytes(-size % BLOCK), path)
+
+
+def header(path: str, size: int) -> bytes:
+    """The blocks before a file's bytes, as `bundle create` writes them: nothing else passes."""
+    name = path.encode("utf-8")
+    if len(name) <= 100:
+        return tar_block(name, size, b"0", 0o755 if path == "install.sh" else 0o644)
+    long = name + b"\0"
+    before = tar_block(b"././@LongLink", len(long), b"L", 0) + long + bytes(-len(long) % BLOCK)
+    return before + tar_block(name[:100], size, b"0", 0o644)
+
+
+def tar_block(name: bytes, size: int, kind: bytes, mode: int) -> bytes:
+    """One block of GNU tar: no owner, the first second of 1980."""
+    octal = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
+    block = name.ljust(100, b"\0") + b"%07o\0" % mode + b"0000000\0" * 2 + octal + b"%011o\0" % 315_532_800 + b" " * 8
+    block = (block + kind).ljust(257, b"\0") + b"ustar  \0"
+    block = block.ljust(BLOCK, b"\0")
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+def unpack(path: Path, folder: Path, trust: Path | None) -> None:
+    """Check all of the bundle at `path`, and write its packages to `folder`, when they are for this machine."""
+    with closing(Bundle(path)) as bundle:
+        readme = bundle.small("README.txt", 1 << 20) or b""
+        plain = bundle.small("manifest.json", 4 << 20) or b""
+        signature = bundle.small("manifest.json.sig", 64 << 10, optional=True)
+        if trust:
+            print(f"The manifest is signed by {shown(signer(trust, plain, signature))}.", flush=True)
+        manifest = json.loads(plain)
+        check_platform(manifest["platforms"])
+        found = members(manifest)
+        if found[0] != ("README.txt", len(readme), hashlib.sha256(readme).hexdigest()):
+            refuse(DAMAGED, f"{path} is damaged in README.txt: copy it again.")
+        print(f"Checking all of {path}, {sum(size for _, size, _ in found) / 1e9:.2f} GB …", flush=True)
+        for member in found[1:]:
+            if member[1] >= 1e8:
+                print(f"  {shown(member[0])}, {member[1] / 1e9:.2f} GB …", flush=True)
+            wheel = re.fullmatch(r"packages/([\w.+!-]+\.whl)", member[0], re.ASCII)
+            bundle.check(member, folder / wheel[1] if wheel else None)
+        bundle.expect(bytes(2 * BLOCK), "its end")
+        if bundle.read(1):
+            refuse(DAMAGED, f"{path} goes on after its end: copy it again.")
+
+
+def members(manifest: dict[str, Any]) -> list[Member]:
+    """Every file of the tar but the manifest and its signature, in its order."""
+    found = [(file["path"], file["size"], file["sha256"]) for file in manifest["files"]]
+    for model in manifest["models"]:
+        folder = f"models/{model['name'].replace(':', '-').replace('/', '-')}"
+        files = (file for file in (model["model"], model["mmproj"]) if file)
+        found += [(f"{folder}/{file['name']}", file["size"], file["sha256"]) for file in files]
+    if not found or not all(
+        isinstance(path, str) and type(size) is int and 0 <= size < 1 << 60 for path, size, _ in found
+    ):
+        raise ValueError("its manifest names no files with sizes")
+    return found
+
+
+# --- who signed it ----------------------------------------------------------------------------------------------------
+
+
+def signer(trust: Path, plain: bytes, signature: bytes | None) -> str:
+    """Who signed the manifest, of those that `trust` names: a public key or an allowed_signers file."""
+    if signature is None:
+        refuse(DAMAGED, f"The bundle is not signed, and a signature by {trust} is demanded.")
+    try:
+        lines = [line.strip() for line in trust.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        refuse(NOT_FOR_HERE, f"{trust} cannot be read: {error}.")
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not lines or not all(re.search(KEY_TYPES, line) for line in lines):
+        refuse(NOT_FOR_HERE, f"{trust} is neither an OpenSSH public key nor an allowed_signers file.")
+    with tempfile.TemporaryDirectory() as work:
+        allowed, file = Path(work, "allowed_signers"), Path(work, "signature")
+        allowed.write_text(
+            "".join(f"the-key {line}\n" if re.match(KEY_TYPES, line) else f"{line}\n" for line in lines),
+            encoding="utf-8",
+        )
+        file.write_bytes(signature)
+        for who in ssh_keygen("find-principals", "-f", allowed, "-s", file).stdout.decode(errors="replace").split("\n"):
+            words = ("-f", allowed, "-I", who, "-n", NAMESPACE, "-s", file)
+            if who and ssh_keygen("verify", *words, data=plain).returncode == 0:
+                return str(trust) if who == "the-key" else who
+    refuse(
+        DAMAGED, f"The signature is not by anybody that {trust} names, or the manifest was changed: don't install it."
+    )
+
+
+def ssh_keygen(verb: str, *words: str | Path, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """OpenSSH's own check."""
+    try:
+        return subprocess.run(["ssh-keygen", "-Y", verb, *words], input=data, capture_output=True)
+    except FileNotFoundError:
+        refuse(NOT_FOR_HERE, "--trust needs ssh-keygen, which is not here: it comes with OpenSSH.")
+
+
+# --- the machine ------------------------------------------------------------------------------------------------------
 
 
 def check_platform(platforms: list[dict[str, Any]]) -> None:
@@ -96,9 +229,10 @@ def check_platform(platforms: list[dict[str, Any]]) -> None:
     fitting = [each for each in here if each["python"] == python]
     if not fitting:
         for each in here:
-            other = shutil.which(f"python{each['python']}")
+            version = each["python"] if re.fullmatch(r"3\.\d{1,3}", each["python"], re.ASCII) else "of no version"
+            other = shutil.which(f"python{version}")
             if other and os.name == "posix":
-                os.execv(other, [other, *sys.argv])
+                os.execv(other, [other, "-I", *sys.argv])
         refuse(NOT_FOR_HERE, f"This bundle is for {names}; this is Python {python}: run install.py with the right one.")
     libc, version = platform.libc_ver()
     needed = (fitting[0]["libc"] or "").split()
@@ -125,19 +259,29 @@ def processor_flags() -> set[str]:
     return set(found[1].split()) if found else set()
 
 
+# --- installing -------------------------------------------------------------------------------------------------------
+
+
+def check_place(folder: Path) -> None:
+    """Go on when a virtual environment is there, or can be."""
+    is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not is_free and not (folder / "pyvenv.cfg").is_file():
+        refuse(USAGE, f"{folder} is there and is no virtual environment: give another folder with --venv.")
+
+
 def install(packages: Path, folder: Path) -> Path:
     """Install the packages into the virtual environment `folder`, made where there is none. Returns its Python."""
+    pip = next(packages.glob("pip-*.whl"), None)  # a Python without ensurepip has none of its own
+    if not pip:
+        refuse(DAMAGED, "The bundle lacks packages, pip at least: have it made again.")
     is_new = not (folder / "pyvenv.cfg").is_file()
-    if is_new and folder.exists() and any(folder.iterdir()):
-        refuse(USAGE, f"{folder} is there and is no virtual environment: give another folder with --venv.")
     if is_new:
         print(f"Making the virtual environment {folder} …", flush=True)
         venv.EnvBuilder(symlinks=os.name == "posix").create(folder)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    pip = next(packages.glob("pip-*.whl")) / "pip"  # a Python without ensurepip has none of its own
     words = ["install", "--quiet", "--upgrade", "--no-index", "--no-cache-dir", "--find-links", str(packages)]
     print("Installing the packages …", flush=True)
-    done = subprocess.run([str(python), "-I", str(pip), "--isolated", *words, "gguf-vl", "pip"])
+    done = subprocess.run([str(python), "-I", str(pip / "pip"), "--isolated", *words, "gguf-vl", "pip"])
     if done.returncode:
         if is_new:
             shutil.rmtree(folder)
@@ -154,12 +298,16 @@ def main() -> int:
     parser.add_argument("--venv", type=Path, default=where, help=f"the virtual environment; {where} by default")
     parser.add_argument("--trust", type=Path, help="a public key or allowed_signers file: who must have signed it")
     wishes = parser.parse_args()
+    folder = wishes.venv.expanduser().absolute()
+    check_place(folder)
     with tempfile.TemporaryDirectory() as work:
         try:
-            unpack(wishes.bundle, Path(work))
-        except (OSError, ValueError, KeyError, tarfile.TarError) as error:
+            unpack(wishes.bundle, Path(work), wishes.trust)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             refuse(DAMAGED, f"{wishes.bundle} cannot be read as a bundle: {error}.")
-        python = install(Path(work), wishes.venv.expanduser().absolute())
+        except OSError as error:
+            refuse(FAILED, f"{wishes.bundle} cannot be checked: {error}.")
+        python = install(Path(work), folder)
     trust = ["--trust", str(wishes.trust)] if wishes.trust else []
     done = subprocess.run([str(python), "-I", "-m", "gguf_vl", "bundle", "install", str(wishes.bundle), *trust])
     if done.returncode == 0:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar, cast, get_args
 
 from gguf_vl.errors import MissingOrInvalid, VerificationFailed
@@ -23,6 +23,8 @@ SIGNATURE = "manifest.json.sig"
 INSTALLERS = ("install.sh", "install.py")
 PACKAGES = "packages"
 MODELS = "models"
+KEPT_ENTRY = "catalogue.json"
+"""In a model's folder on the other side: what the packer's catalogue says of it, where the one there says nothing."""
 
 _LONGEST_TEXT = 500
 _LONGEST_NAME = 200
@@ -106,13 +108,15 @@ class Manifest:
     """Everything in a bundle but the manifest itself and its signature.
 
     `program` is the version of gguf-vl that packed it. `files` are those beside the models, in the tar's order.
-    `platforms` are those that the wheels among them are for; empty where there are none.
+    `platforms` are those that the wheels among them are for; empty where there are none. `catalogue` is what the
+    packer's catalogue says of the models, as plain data that nobody has looked into (`catalogue.from_excerpt` does).
     """
 
     program: str
     models: tuple[BundledModel, ...]
     files: tuple[FileEntry, ...]
     platforms: tuple[Platform, ...] = ()
+    catalogue: Mapping[str, Any] = field(default_factory=dict)
 
 
 def to_bytes(manifest: Manifest) -> bytes:
@@ -199,6 +203,12 @@ class _Fields:
             raise ValueError(f"{self.where}.{key} is not a list")
         return tuple(build(_Fields(each, f"{key}[{place}]")) for place, each in enumerate(value))
 
+    def plain_object(self, key: str) -> dict[str, Any]:
+        value = self._plain.get(key, {})
+        if not isinstance(value, dict):
+            raise ValueError(f"{self.where}.{key} is not an object")
+        return value
+
     def object(self, key: str) -> _Fields:
         return _Fields(self._plain.get(key), f"{self.where}.{key}")
 
@@ -213,6 +223,7 @@ def _manifest(plain: dict[str, Any]) -> Manifest:
         fields.objects("models", _model),
         fields.objects("files", _file),
         fields.objects("platforms", _platform),
+        fields.plain_object("catalogue"),
     )
     if not manifest.files or manifest.files[0].path != README:
         raise ValueError(f"it does not begin with {README}")
@@ -243,7 +254,7 @@ def _model(fields: _Fields) -> BundledModel:
         mmproj=_model_file(mmproj) if mmproj else None,
     )
     check_name(model.folder)
-    _check_distinct([*(file.name for file in model.files), receipt.NAME])
+    _check_distinct([*(file.name for file in model.files), receipt.NAME, KEPT_ENTRY])
     return model
 
 

@@ -26,6 +26,7 @@ from urllib.request import url2pathname
 
 from gguf_vl import paths
 from gguf_vl.errors import GgufVlError, OfflineError, UsageError
+from gguf_vl.store.bundle.complete import lacking
 from gguf_vl.store.bundle.manifest import Platform
 from gguf_vl.store.bundle.wheels import Wheel, this_platform, wheel
 from gguf_vl.store.progress import Progress
@@ -65,8 +66,9 @@ def baseline(place: Platform) -> tuple[str, str]:
 def collected(given: Sequence[Path], progress: Progress, *, offline: bool = False) -> Iterator[Collected]:
     """The wheels for this machine and Python, and those `given`, in a folder that is there as long as the context.
 
-    A given wheel that runs here is taken in place of what would be built or fetched. Raises `OfflineError` because pip
-    needs the network, `UsageError` for what is no wheel, `GgufVlError` with the end of pip's log when pip fails.
+    A given wheel that runs here is taken in place of what would be built or fetched; those for another kind of machine
+    must be all that it needs. Raises `OfflineError` because pip needs the network, `UsageError` for what is no wheel or
+    of no use, `GgufVlError` with the end of pip's log when pip fails.
     """
     wheels = [wheel(path) for path in given]
     if offline:
@@ -92,25 +94,32 @@ def collected(given: Sequence[Path], progress: Progress, *, offline: bool = Fals
         _pip("wheel", "--prefer-binary", "--wheel-dir", found, *mine.values(), "pip")
         carried = [wheel(path) for path in sorted(found.iterdir())]
         others = [each for each in wheels if not each.runs_on(here)]
-        elsewhere = _platforms(others, carried, here, progress)
+        elsewhere = _platforms(others, carried, here)
         platforms = (this_platform(name), *elsewhere)
         yield Collected((*(each.path for each in carried), *(each.path for each in others)), platforms)
 
 
-def _platforms(given: list[Wheel], carried: list[Wheel], here: Platform, progress: Progress) -> list[Platform]:
-    """The other platforms that the given wheels are for; says where one lacks what this machine needs."""
+def _platforms(given: list[Wheel], carried: list[Wheel], here: Platform) -> list[Platform]:
+    """The other platforms that the given wheels are enough for. `UsageError` for those that are of no use."""
     pairs = sorted({pair for each in given for pair in each.machines})
-    binary = {each.name for each in carried if each.machines}
-    found = []
+    complete: list[Platform] = []
+    incomplete: list[str] = []
     for system, name in pairs:
         there = [each for each in given if (system, name) in each.machines]
         for python in sorted({each.python for each in there if each.python} or {here.python}):
             place = Platform(system, name, python)
-            found.append(place)
-            lacking = binary - {each.name for each in there if each.python in (None, python)}
-            if lacking:
-                progress.note(f"For {place} there is no wheel of {', '.join(sorted(lacking))}: add it with --wheel.")
-    return found
+            if missing := lacking(place, [*carried, *given]):
+                incomplete.append(f"for {place} {', '.join(missing)}")
+            else:
+                complete.append(place)
+    useless = [each.path.name for each in given if not any(each.runs_on(place) for place in complete)]
+    if useless:
+        why = f"there is no wheel {'; '.join(incomplete)}" if incomplete else "it says no machine that this knows"
+        raise UsageError(
+            f"Nobody could install {', '.join(useless)}: {why}.",
+            "Add what is missing with --wheel, or leave out what is for that kind of machine.",
+        )
+    return complete
 
 
 def _own(folder: Path, progress: Progress) -> Path:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gguf_vl.errors import MissingOrInvalid, VerificationFailed
-from gguf_vl.store.bundle import layout, manifest, signature
+from gguf_vl.store.bundle import layout, manifest, published, signature
 from gguf_vl.store.bundle.layout import BLOCK, Member
 from gguf_vl.store.bundle.manifest import MANIFEST, README, SIGNATURE, Manifest
 from gguf_vl.store.bundle.stream import Joined, parts_of
@@ -76,6 +76,7 @@ class Reading:
             self._ahead = b""
         signed_by = self._signer(trust, plain, signed)
         found = manifest.from_bytes(plain)
+        published.check(found)
         self.verified = Verified(path, stream.size, found, signed is not None, signed_by)
         all_members = layout.members(found, plain, signed)
         self._listed = {member.path for member in all_members}

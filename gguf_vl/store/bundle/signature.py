@@ -34,6 +34,20 @@ def sign(key: Path, data: bytes) -> bytes:
     return done.stdout
 
 
+def is_by(key: Path, data: bytes, signature: bytes) -> bool:
+    """Whether that is a signature over `data` with this key, private or public. No passphrase is asked for."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "signature")
+        file.write_bytes(signature)
+        found = _ssh_keygen("check-novalidate", "-n", NAMESPACE, "-s", file, data=data)
+    if found.returncode:
+        return False
+    done = subprocess.run(["ssh-keygen", "-l", "-f", key], stdin=subprocess.DEVNULL, capture_output=True)
+    mine = re.search(r"SHA256:[\w+/]+", done.stdout.decode("utf-8", "replace"))
+    theirs = re.search(r" key (SHA256:[\w+/]+)", found.stdout.decode("utf-8", "replace"))
+    return bool(mine and theirs and mine[0] == theirs[1])
+
+
 def check(trust: Path, data: bytes, signature: bytes) -> str:
     """Who signed `data`, when it is someone that the file `trust` names: a public key or an allowed_signers file.
 

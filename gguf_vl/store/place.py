@@ -1,0 +1,334 @@
+"""Where a model is put in `models/`: its name, its folder, the lock on it, and the swap that replaces it as a whole.
+
+    check_name(name)                       UsageError unless a model can be called so
+    reserved()                             the folders' names that mean a model of the catalogue, and pocket's
+    name_from(label) -> str                a name made of any text, never a reserved one
+    folder_name(name) -> str               `8b:q8_0` lives in `8b-q8_0`
+    folder_of(name) -> Path | None         its folder, case ignored; it may be broken
+    entry_of(name) -> Path | None          whatever has its place: a folder, a link, a file
+    check_free(name, fix)                  UsageError when a model of that name is here
+    replaceable(name) -> Path | None       the folder that a new model would replace; refuses one that is not ours
+    with locked(name, progress): …         one process at a time changes a model; wait=False: Busy instead of waiting
+    with staging() as folder: …            a hidden folder to fill, gone at the end
+    keep(record, old_folder, staging)      a file of the installed model that the new one keeps
+    take_over(staging, name, receipt)      under the lock: the filled folder becomes the model. -> its folder
+    sweep()                                removes what dead processes left; `locked` does it, too
+    unfinished() -> list[Unfinished]       interrupted pulls (name, folder, n_bytes): `.pull-FOLDER_NAME-<8 hex digits>`
+
+A model is changed under its lock, after another look at what is here, and by `take_over` alone. Hidden folders:
+`.installing-*` and `.removing-*` are nobody's when their process has died, `.replaced-*` is put back or removed then.
+`.pull-*` are kept: they hold what has arrived.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from gguf_vl import catalogue, paths
+from gguf_vl.errors import GgufVlError, InvalidModelFile, UsageError
+from gguf_vl.gguf.wire import shown
+from gguf_vl.store import receipt as receipts
+from gguf_vl.store.disk import sync, telling
+from gguf_vl.store.progress import Progress
+from gguf_vl.store.receipt import FileRecord, Receipt, read_receipt, write_receipt
+
+MAX_NAME = 100
+"""Characters; the folder of the same name must fit into every file system."""
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]*[A-Za-z0-9])?")
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
+"""Devices on Windows, in every folder."""
+_UNFINISHED = re.compile(r"\.pull-(.+)-[0-9a-f]{8}")
+_REPLACED = re.compile(r"\.replaced-[0-9a-f]{8}-(.+)")
+
+
+class Busy(GgufVlError):
+    """Another process is at work on the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What an interrupted pull has left. `name` is the catalogue's where it has one, else the folder's to be."""
+
+    name: str
+    folder: Path
+    n_bytes: int
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def check_name(name: str) -> None:
+    """`UsageError` unless a model can be called so: it names a folder, and --model must not take it for a file."""
+    fits = _NAME.fullmatch(name) and len(name) <= MAX_NAME and not _DEVICE.fullmatch(folder_name(name))
+    if not fits or name.casefold().endswith(".gguf"):
+        what = f"{shown(name, 80)!r} cannot be a model's name."
+        raise UsageError(what, "Take letters, digits and . _ - : in between, such as my-8b:q8_0, and no .gguf.")
+
+
+def reserved() -> frozenset[str]:
+    """Every folder's name that means a model of the catalogue."""
+    return frozenset(_catalogue_names())
+
+
+def name_from(label: str) -> str:
+    """A name that `check_name` takes, made of any text; never one that means a model of the catalogue."""
+    safe = re.sub(r"[^a-z0-9._]+", "-", label.casefold())[: MAX_NAME - len("local-")]
+    safe = re.sub(r"^[-._]+|(?:\.gguf|[-._])+$", "", safe) or "model"
+    return f"local-{safe}" if safe in reserved() or _DEVICE.fullmatch(safe) else safe
+
+
+def folder_name(name: str) -> str:
+    """The folder for a model's name: `8b:q8_0` lives in `8b-q8_0`, because not every system takes a colon."""
+    return name.replace(":", "-").replace("/", "-")
+
+
+def folder_of(name: str) -> Path | None:
+    """The folder that holds the model of that name, case ignored; it may be broken."""
+    if name.casefold() == "pocket":
+        return paths.pocket_dir()
+    found = entry_of(name)
+    return found if found and found.is_dir() else None
+
+
+def entry_of(name: str) -> Path | None:
+    """Whatever has the place of that model in `models/`, case ignored."""
+    wanted = folder_name(name).casefold()
+    return next((path for path in _visible() if path.name.casefold() == wanted), None)
+
+
+def check_free(name: str, fix: str) -> None:
+    """`UsageError` when a model of that name is here already."""
+    if folder := folder_of(name):
+        raise UsageError(f"{name} is here already with other files, in {shown(folder)}.", fix)
+
+
+def replaceable(name: str) -> Path | None:
+    """The model's folder that `take_over` would replace; `GgufVlError` for what is not ours to replace."""
+    found = entry_of(name)
+    if found is None:
+        return None
+    if found.is_symlink():
+        what = f"{shown(found)} is a link to {shown(os.path.realpath(found))}, which gguf-vl does not replace."
+        raise GgufVlError(what, f"Take the link away: gguf-vl rm {name}")
+    if not found.is_dir() or read_receipt(found) is None:
+        what = f"{shown(found)} is there, and gguf-vl has not made it."
+        raise GgufVlError(what, "Move it to another place, or give the new model another name.")
+    return found
+
+
+# --- one at a time ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(name: str, progress: Progress, *, wait: bool = True) -> Iterator[None]:
+    """Let nobody else change the model of that name meanwhile; says when it waits for another.
+
+    Raises `Busy` where it is not to wait, `GgufVlError` where nothing can be written.
+    """
+    file = _lock_file(name)
+    with telling(file.parent, "written"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    sweep()
+    lock = FileLock(file)
+    with telling(file, "written"):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            if not wait:
+                raise Busy(f"Another gguf-vl is at work on {name}.", "Try again when it is done.") from error
+            progress.note(f"Another gguf-vl is at work on {name}: waiting for it.")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def staging() -> Iterator[Path]:
+    """A hidden folder of `models/` to fill; what has not been taken over from it by the end is removed."""
+    folder = paths.models_dir() / f".installing-{secrets.token_hex(4)}"
+    lock = FileLock(_beside(folder))  # held before the folder is there: one whose lock is free is a dead process's
+    with telling(folder, "written"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        with telling(folder, "written"):
+            folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+        _beside(folder).unlink(missing_ok=True)
+
+
+# --- taking over ------------------------------------------------------------------------------------------------------
+
+
+def keep(record: FileRecord, old_folder: Path, staging: Path) -> FileRecord:
+    """Put a file of the installed model into `staging`, hard-linked, or moved where links are not possible.
+
+    One that stays with another program needs nothing. `InvalidModelFile` when it was found wrong, or has another size.
+    """
+    source, target = record.at(old_folder), record.at(staging)
+    if source == target:
+        return record
+    with telling(source, "read"):
+        if not record.verified or source.stat().st_size != record.size:
+            raise InvalidModelFile(f"{shown(source)} is damaged.", "See `gguf-vl verify`.")
+    with telling(target, "written"):
+        target.unlink(missing_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:  # a file system without links
+            source.replace(target)
+    return record
+
+
+def take_over(staging: Path, name: str, receipt: Receipt) -> Path:
+    """Give the filled folder its receipt and make it, with all that is in it, the model of that name. Under `locked`.
+
+    Whenever this ends, even by a power cut, all of the old model or all of the new one is there, or is put back by the
+    next `sweep`. What a person has put beside the old model's files moves over. Raises what `replaceable` does, and
+    `GgufVlError` when the disk refuses; then the old model is there again.
+    """
+    old, target = replaceable(name), paths.models_dir() / folder_name(name)
+    with telling(staging, "written"):
+        write_receipt(staging, receipt)
+        for record in receipt.files:
+            if not Path(record.path).is_absolute():
+                sync(record.at(staging))
+        sync(staging)
+    aside = target.with_name(f".replaced-{secrets.token_hex(4)}-{old.name}") if old else None
+    with telling(target, "written"):
+        if old and aside:
+            old.rename(aside)
+        try:
+            staging.rename(target)
+        except BaseException:
+            if old and aside:
+                aside.rename(old)
+            raise
+        sync(target.parent)
+    if aside:
+        _clear(aside, target)
+    return target
+
+
+def needed_elsewhere(folder: Path) -> list[tuple[Path, FileRecord]]:
+    """The folders of other models whose receipts say that they use a file of `folder` where it is, and which."""
+    found = []
+    for other in _visible():
+        with suppress(InvalidModelFile):
+            receipt = read_receipt(other) if other != folder and other.is_dir() else None
+            for record in receipt.files if receipt else ():
+                if Path(os.path.realpath(record.at(other))).parent == Path(os.path.realpath(folder)):
+                    found.append((other, record))
+    return found
+
+
+# --- what is left over ------------------------------------------------------------------------------------------------
+
+
+def sweep() -> None:
+    """Remove the hidden folders of processes that have died, and put back the model that one was about to replace."""
+    place = paths.models_dir()
+    for folder in sorted(place.glob(".*")) if place.is_dir() else ():
+        if folder.name.startswith(".removing-"):
+            shutil.rmtree(folder, ignore_errors=True)
+        elif folder.name.startswith(".installing-") and folder.is_dir():
+            with _if_free(_beside(folder)) as is_free:
+                if is_free:
+                    shutil.rmtree(folder, ignore_errors=True)
+            if is_free:
+                _beside(folder).unlink(missing_ok=True)
+        elif replaced := _REPLACED.fullmatch(folder.name):
+            with _if_free(_lock_file(replaced[1])) as is_free:
+                if is_free and (new := entry_of(replaced[1])):
+                    _clear(folder, new)
+                elif is_free:
+                    with suppress(OSError):
+                        folder.rename(place / replaced[1])
+
+
+def files_in(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Every file below, links and what is just going aside."""
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            if stat.S_ISREG((found := path.lstat()).st_mode):
+                yield path, found
+
+
+def unfinished() -> list[Unfinished]:
+    """What interrupted pulls have left, and those at work."""
+    place, known = paths.models_dir(), _catalogue_names()
+    found = []
+    for folder in sorted(place.glob(".pull-*")) if place.is_dir() else ():
+        if pull := _UNFINISHED.fullmatch(folder.name):
+            n_bytes = sum(found.st_size for _, found in files_in(folder))
+            found.append(Unfinished(known.get(pull[1], pull[1]), folder, n_bytes))
+    return found
+
+
+def _clear(aside: Path, new: Path) -> None:
+    """Remove a replaced model, but for what is not its own and what other models use: that moves to the new one."""
+    try:
+        receipt = read_receipt(aside)
+        used = {Path(record.path).name for _, record in needed_elsewhere(new)}
+        for path in aside.iterdir():
+            its_own = receipt is not None and path.name in _names(receipt)
+            if (not its_own or path.name in used) and not os.path.lexists(new / path.name):
+                path.rename(new / path.name)
+    except (OSError, InvalidModelFile):  # the next sweep tries again
+        return
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _names(receipt: Receipt) -> set[str]:
+    return {receipts.NAME, *(record.path for record in receipt.files)}
+
+
+def _catalogue_names() -> dict[str, str]:
+    """Folder's name → name of every model of the catalogue."""
+    models = catalogue.load_catalogue()
+    names = [f"{model.name}:{variant.quant}" for model in models.values() for variant in model.variants]
+    return {folder_name(name): name for name in (*models, *names)}
+
+
+def _visible() -> list[Path]:
+    place = paths.models_dir()
+    return sorted(path for path in place.iterdir() if not path.name.startswith(".")) if place.is_dir() else []
+
+
+def _lock_file(name: str) -> Path:
+    return paths.models_dir() / f".{folder_name(name).casefold()}.lock"
+
+
+def _beside(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
+
+
+@contextmanager
+def _if_free(file: Path) -> Iterator[bool]:
+    """Hold a lock if nobody else does."""
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except OSError:  # held, or not ours to write
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
