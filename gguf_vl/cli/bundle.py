@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gguf_vl.cli import options
+from gguf_vl.store.progress import size
 
 if TYPE_CHECKING:
     from gguf_vl.store.bundle.reading import Verified
@@ -43,10 +44,11 @@ def create(
     sign: Annotated[
         Path | None, typer.Option("--sign", metavar="KEY", help="Sign it with this private key of OpenSSH.")
     ] = None,
+    offline: options.Offline = False,
     debug: options.Debug = False,
 ) -> None:
     """Pack models into one file, with their hashes. An interrupted packing goes on where it stopped."""
-    settings = options.settings(debug)
+    settings = options.settings(debug, offline=offline or None)
     from contextlib import nullcontext
 
     from gguf_vl.cli.progress import progress
@@ -56,15 +58,15 @@ def create(
 
     if wheel and not with_packages:
         raise UsageError("--wheel adds to the packages, and none are asked for.", "Give --with-packages too.")
-    size = _bytes(split) if split else None
+    part = _bytes(split) if split else None
     with progress("Packing") as shown:
         packages = collected(wheel or [], shown, offline=settings.offline) if with_packages else nullcontext()
         with packages as found:
-            made = store.create(models, out, shown, packages=found, split=size, sign=sign)
+            made = store.create(models, out, shown, packages=found, split=part, sign=sign)
     print("\n".join(str(file) for file in made.files))
     for platform in made.manifest.platforms:
         print(f"installs by itself on {platform}", file=sys.stderr)
-    print(f"{_gb(made.n_bytes)}. On the other side: gguf-vl bundle install {made.files[0].name}", file=sys.stderr)
+    print(f"{size(made.n_bytes)}. On the other side: gguf-vl bundle install {made.files[0].name}", file=sys.stderr)
 
 
 @app.command("verify")
@@ -72,16 +74,22 @@ def verify(bundle: Bundle, trust: Trust = None, as_json: Json = False, debug: op
     """Read a bundle and check every byte of it. Nothing is installed."""
     options.logging_to_stderr(debug)
     from gguf_vl.cli.progress import progress
+    from gguf_vl.errors import VerificationFailed
     from gguf_vl.store.bundle import reading
 
-    with progress("Verifying") as shown:
-        verified = reading.verify(bundle, shown, trust)
-    plain = _plain(verified)
+    try:
+        with progress("Verifying") as shown:
+            verified = reading.verify(bundle, shown, trust)
+    except VerificationFailed as error:
+        if as_json:  # what is wrong is what was asked for
+            _print_json({"bundle": str(bundle), "trouble": error.what})
+        raise
+    plain = _plain(verified) | {"trouble": None}
     if as_json:
         _print_json(plain)
         return
     for model in plain["models"]:
-        print(f"{model['name']}  {model['title']}, {model['quantisation']}, {_gb(model['bytes'])}, {model['licence']}")
+        print(f"{model['name']}  {model['title']}, {model['quantisation']}, {size(model['bytes'])}, {model['licence']}")
     for platform in verified.manifest.platforms:
         print(f"gguf-vl itself, for {platform}")
     print(f"Every byte is right. {_signed(verified)}")
@@ -105,7 +113,7 @@ def install(bundle: Bundle, trust: Trust = None, as_json: Json = False, debug: o
         return
     states = {"installed": "installed", "already here": "was already here", "embedded": "is inside gguf-vl already"}
     for each in done.outcomes:
-        print(f"{each.model.name} {states[each.state]}, {_gb(each.model.n_bytes)}, in {each.folder}")
+        print(f"{each.model.name} {states[each.state]}, {size(each.model.n_bytes)}, in {each.folder}")
     print(_signed(done.bundle))
 
 
@@ -148,10 +156,6 @@ def _bytes(text: str) -> int:
     if not found:
         raise UsageError(f"--split {text} is not a size.", "Give it in bytes, or as 700M or 4G (4,000,000,000 bytes).")
     return int(found[1]) * _UNITS[found[2]]
-
-
-def _gb(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def _print_json(plain: dict[str, Any]) -> None:

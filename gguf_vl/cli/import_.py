@@ -39,6 +39,7 @@ def import_models(
         raise UsageError("--name is for one model, and --scan may find many.", "Import the one by its path.")
     from pathlib import Path
 
+    from gguf_vl.cli.failing import end_with
     from gguf_vl.cli.progress import progress
     from gguf_vl.store.adopt import bring_in, found_elsewhere, found_in, places
 
@@ -53,7 +54,7 @@ def import_models(
         if not as_json:
             _print_lines(outcomes, scan)
     if not scan:
-        _raise_first_error(outcomes)
+        end_with([outcome.error for outcome in outcomes if outcome.error])
     if as_json:
         import json
 
@@ -64,7 +65,7 @@ def import_models(
 
 
 def _print_lines(outcomes: list[Outcome], scan: bool) -> None:
-    """A line for each; of explicit paths the errors are left to `_raise_first_error`."""
+    """A line for each; of explicit paths the errors are left to `end_with`."""
     from gguf_vl.gguf.wire import shown
 
     for outcome in outcomes:
@@ -77,15 +78,6 @@ def _print_lines(outcomes: list[Outcome], scan: bool) -> None:
             print(f"{outcome.state}: {outcome.error.what}")
             if outcome.error.fix:
                 print(f"  {outcome.error.fix}")
-
-
-def _raise_first_error(outcomes: list[Outcome]) -> None:
-    """Say every error but the first, and end with that one."""
-    errors = [outcome.error for outcome in outcomes if outcome.error]
-    for error in errors[1:]:
-        print(f"gguf-vl: {error.what}\n  {error.fix}", file=sys.stderr)
-    if errors:
-        raise errors[0]
 
 
 def _row(outcome: Outcome) -> dict[str, Any]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gguf_vl.cli import options
+from gguf_vl.store.progress import size
 
 if TYPE_CHECKING:
     from gguf_vl.catalogue import Model
-    from gguf_vl.store.library import LocalModel
+    from gguf_vl.errors import GgufVlError
+    from gguf_vl.store.library import Broken, LocalModel
+    from gguf_vl.store.place import Unfinished
+    from gguf_vl.store.verify import Checked
 
-GB = 1e9
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="A model's name, as `gguf-vl list` shows it.", show_default=False)]
 
@@ -25,8 +29,9 @@ def list_models(as_json: Json = False, debug: options.Debug = False) -> None:
     from gguf_vl.errors import GgufVlError
     from gguf_vl.runtime.models import choose
     from gguf_vl.store.library import Broken, scan
+    from gguf_vl.store.place import unfinished
 
-    entries = scan()
+    entries, begun = scan(), unfinished()
     try:
         chosen = choose(settings)
         default, note = chosen.local.model, f"* used when no --model is given: {chosen.local.model}"
@@ -34,7 +39,7 @@ def list_models(as_json: Json = False, debug: options.Debug = False) -> None:
         default, note = None, f"The model chosen in the settings is not usable: {error.what}"
     rows = [_row(entry, default) for entry in entries]
     if as_json:
-        print(json.dumps(rows, ensure_ascii=False, indent=2))
+        print(json.dumps([*rows, *map(_row_of_unfinished, begun)], ensure_ascii=False, indent=2))
         return
     table = [("MODEL", "QUANT", "SIZE", "PROJECTOR", "VERIFIED", "WHERE")]
     for entry, row in zip(entries, rows, strict=True):
@@ -49,6 +54,9 @@ def list_models(as_json: Json = False, debug: options.Debug = False) -> None:
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, [*widths, 0], strict=True)).rstrip())
     print(f"\n{note}")
+    for each in begun:
+        what = f"A pull of {each.name} is not finished, with {size(each.n_bytes)} here."
+        print(f"{what} The same pull goes on with them, `gguf-vl rm {each.name}` removes them.", file=sys.stderr)
 
 
 def show(name: Name, as_json: Json = False, debug: options.Debug = False) -> None:
@@ -71,46 +79,41 @@ def verify(
 ) -> None:
     """Hash the files of models again and compare them with what was promised."""
     options.settings(debug)
-    from gguf_vl import paths
+    from gguf_vl.cli.failing import end_with
     from gguf_vl.cli.progress import progress
-    from gguf_vl.errors import ModelNotFound, VerificationFailed
+    from gguf_vl.errors import InvalidModelFile, ModelNotFound
     from gguf_vl.store import library
+    from gguf_vl.store.verify import Checked
     from gguf_vl.store.verify import verify as verify_folder
 
     if name is None:
-        folders = {entry.name: library.folder_of(entry.name) for entry in library.scan()}
+        folders = [(entry.name, entry.folder) for entry in library.scan()]
     else:
-        folders = {name: library.folder_of(name)}
-    checked = []
-    with progress("Verifying") as shown:
-        for model, folder in folders.items():
+        folders = [(name, library.folder_of(name))]
+    checked: list[tuple[str, Checked]] = []
+    errors: list[GgufVlError] = []
+    with progress("Verifying") as told:
+        for model, folder in folders:
             if folder is None:
                 raise ModelNotFound(f"There is no model {model} here.", "See `gguf-vl list`.")
-            checked += [(model, each) for each in verify_folder(folder, shown)]
+            try:
+                found = verify_folder(folder, told)
+                errors += [_damaged(model, each) for each in found if each.trouble]
+            except InvalidModelFile as error:
+                errors.append(error)
+                found = [Checked(folder, 0, None, "none", error.what)]
+            checked += [(model, each) for each in found]
     if as_json:
         rows = [
-            {
-                "model": model,
-                "file": str(c.path),
-                "sha256": c.sha256,
-                "promised_by": c.promised_by,
-                "trouble": c.trouble,
-            }
-            for model, c in checked
+            {"model": m, "file": str(c.path), "sha256": c.sha256, "promised_by": c.promised_by, "trouble": c.trouble}
+            for m, c in checked
         ]
         print(json.dumps(rows, ensure_ascii=False, indent=2))
     for model, each in checked:
         if not as_json and not each.trouble:
             by = f"as promised by the {each.promised_by}" if each.promised_by != "none" else f"sha256 {each.sha256}"
             print(f"{model}: {each.path.name} is {by}")
-    wrong = [(model, each) for model, each in checked if each.trouble]
-    if wrong:
-        model, first = wrong[0]
-        fix = f"Remove it and fetch it again: `gguf-vl rm {model}`, `gguf-vl pull {model}`."
-        raise VerificationFailed(
-            "; ".join(f"{each.path} of {model} is damaged: {each.trouble}" for model, each in wrong) + ".",
-            "Install gguf-vl again." if first.path.parent == paths.pocket_dir() else fix,
-        )
+    end_with(sorted(errors, key=lambda error: error.exit_code, reverse=True))
 
 
 def rm(
@@ -120,14 +123,18 @@ def rm(
 ) -> None:
     """Remove models from this machine."""
     options.settings(debug)
-    import sys
-
+    from gguf_vl.cli.progress import progress
     from gguf_vl.errors import UsageError
-    from gguf_vl.store.remove import plan_removal, remove
+    from gguf_vl.store.remove import plan_removals, remove
 
-    removals = [plan_removal(name) for name in names]
+    removals = plan_removals(names)
     for removal in removals:
-        print(f"{removal.name}: removing {removal.folder} frees {size(removal.frees)}.")
+        folder = removal.folder or removal.unfinished[0].folder
+        print(f"{removal.name}: removing {folder} frees {size(removal.frees)}.")
+        if folder.is_symlink():
+            print(f"  It is a link to {folder.resolve()}, which stays.")
+        for begun in removal.unfinished:
+            print(f"  {size(begun.n_bytes)} of that are what an unfinished pull has fetched.")
         for path in removal.shared:
             print(f"  {path.name} frees nothing: it is on this disk under another name too, which stays.")
         for path in removal.referenced:
@@ -135,23 +142,36 @@ def rm(
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("Nobody is here to confirm the removal.", "Give --yes.")
-        typer.confirm("Remove?", abort=True, err=True)
-    for removal in removals:
-        remove(removal)
+        if not typer.confirm("Remove?", err=True):
+            print("Nothing was removed.", file=sys.stderr)
+            return
+    with progress("Removing") as told:
+        for removal in removals:
+            remove(removal, told)
 
 
-def size(n_bytes: int) -> str:
-    """Bytes as a person reads them."""
-    return f"{n_bytes / GB:.2f} GB" if n_bytes >= GB / 10 else f"{n_bytes / 1e6:.1f} MB"
+def _damaged(model: str, checked: Checked) -> GgufVlError:
+    from gguf_vl import paths
+    from gguf_vl.errors import VerificationFailed
+
+    fix = "Install gguf-vl again." if checked.path.parent == paths.pocket_dir() else checked.fix
+    return VerificationFailed(f"{checked.path} of {model} is damaged: {checked.trouble}.", fix)
 
 
-def _row(entry: Any, default: Path | None) -> dict[str, Any]:
+_EMPTY_ROW: dict[str, Any] = dict.fromkeys(
+    "name quantisation bytes projector model mmproj verified source default where trouble".split()
+)
+"""What every row of `list --json` has. A row with `trouble` is of nothing that can be used."""
+
+
+def _row(entry: LocalModel | Broken, default: Path | None) -> dict[str, Any]:
     from gguf_vl.store.library import Broken
 
+    where = str(entry.folder) if entry.folder else None
+    row = _EMPTY_ROW | {"name": entry.name, "default": False, "where": where}
     if isinstance(entry, Broken):
-        return {"name": entry.name, "where": str(entry.folder), "trouble": entry.trouble}
-    return {
-        "name": entry.name,
+        return row | {"trouble": entry.trouble}
+    return row | {
         "quantisation": entry.text.quantisation,
         "bytes": entry.n_bytes,
         "projector": entry.projector.quantisation if entry.projector else None,
@@ -161,6 +181,11 @@ def _row(entry: Any, default: Path | None) -> dict[str, Any]:
         "source": entry.receipt.source if entry.receipt else None,
         "default": entry.model == default,
     }
+
+
+def _row_of_unfinished(begun: Unfinished) -> dict[str, Any]:
+    about = {"bytes": begun.n_bytes, "where": str(begun.folder), "trouble": "its pull is not finished"}
+    return _EMPTY_ROW | {"name": begun.name, "default": False} | about
 
 
 def _line(value: Any) -> str:
@@ -188,6 +213,9 @@ def _facts(name: str) -> dict[str, Any]:
 
 
 def _of_files(local: LocalModel) -> dict[str, Any]:
+    from gguf_vl.gguf import read_header
+    from gguf_vl.gguf.wire import shown
+
     text, projector, receipt = local.text, local.projector, local.receipt
     facts: dict[str, Any] = {
         "architecture": text.architecture,
@@ -201,6 +229,8 @@ def _of_files(local: LocalModel) -> dict[str, Any]:
             "width": projector.n_embd,
             "quantisation": projector.quantisation,
         }
+    if licence := read_header(local.model).metadata.get("general.license"):
+        facts["licence"] = shown(licence)
     facts["files"] = [f"{path} ({size(path.stat().st_size)})" for path in (local.model, local.mmproj) if path]
     if receipt:
         facts["source"] = receipt.source

@@ -11,6 +11,7 @@ from gguf_vl.catalogue import Model
 from gguf_vl.config import Settings
 from gguf_vl.errors import ModelNotFound, UsageError
 from gguf_vl.store import library
+from gguf_vl.store.bundle import published
 from gguf_vl.store.known import models_of_sizes
 from gguf_vl.store.library import LocalModel
 from gguf_vl.types import PictureLimits, Sampling
@@ -91,5 +92,7 @@ def _known(local: LocalModel) -> Model | None:
     for model in catalogue.load_catalogue().values():
         if local.name == model.name or local.model.name in {variant.file.name for variant in model.variants}:
             return model
+    if local.folder and (kept := published.kept(local.folder)):
+        return kept
     thinking = "thinking" in f"{local.text.name} {local.model.name}".casefold()
     return next((model for model in models_of_sizes(local.text) if model.thinking == thinking), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,9 +45,7 @@ def verify(folder: Path, progress: Progress) -> list[Checked]:
             break
         progress.note(f"{receipt.name} was replaced meanwhile: verifying it again.")
     if not checked:
-        raise InvalidModelFile(
-            f"{folder} holds no GGUF file.", f"See what it is for, or remove it: gguf-vl rm {folder.name}"
-        )
+        raise InvalidModelFile(f"{folder} holds no GGUF file.", f"If it is for nothing: gguf-vl rm {folder.name}")
     if receipt:
         _record(folder, receipt, checked, progress)
     return checked
@@ -96,10 +95,11 @@ def _mend(receipt: Receipt | None) -> str:
     """How to get the file again, by where the receipt says that it came from."""
     if receipt is None:
         return "Fetch it again where it came from."
+    rm = f"gguf-vl rm {receipt.name}"
     if bundle := re.search(r" \(bundle (.+)\)$", receipt.source):
-        return f"Install the bundle again: gguf-vl rm {receipt.name}, then gguf-vl bundle install {bundle[1]}"
+        return f"Install the bundle again: {rm}, then gguf-vl bundle install {shlex.quote(bundle[1])}"
     if pulled := re.match(r"(\S+/\S+) on .+\(revision ", receipt.source):
         is_known = receipt.name.partition(":")[0] in catalogue.load_catalogue()
         wish = receipt.name if is_known else f"hf:{pulled[1]}"
-        return f"Remove it and fetch it again: gguf-vl rm {receipt.name}, then gguf-vl pull {wish}"
-    return f"Fetch it again where it came from ({receipt.source}), then gguf-vl rm {receipt.name}, and import it anew."
+        return f"Remove it and fetch it again: {rm}, then gguf-vl pull {wish}"
+    return f"Fetch it again where it came from ({receipt.source}), then {rm}, and import it anew."

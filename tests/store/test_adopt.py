@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from gguf_vl import paths
 from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound, UsageError, VerificationFailed
@@ -289,6 +290,30 @@ def test_a_name_that_would_not_do_as_one_is_wrong_usage(pair: Files, name: str) 
     with pytest.raises(UsageError):
         brought(*pair, name=name)
     assert nothing_was_taken_in()
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_who_is_quicker_at_the_same_name_keeps_it(pair: Files, files: int) -> None:
+    """While this one waits, another process takes in both files, or the text model alone."""
+    folder = paths.models_dir() / "pebble-f16"
+    folder.parent.mkdir(parents=True)
+    lock = FileLock(folder.with_name(".pebble-f16.lock"))
+
+    class Waiting(Silent):
+        def note(self, line: str) -> None:
+            assert "waiting" in line
+            folder.mkdir()
+            for file in pair[:files]:
+                shutil.copy(file, folder)
+            lock.release()
+
+    lock.acquire()
+    if files == 2:
+        assert not adopt(one_pair(*pair), progress=Waiting()).new
+    else:
+        with pytest.raises(UsageError, match="here already with other files"):
+            adopt(one_pair(*pair), progress=Waiting())
+    assert sorted(path.name for path in folder.iterdir()) == sorted(file.name for file in pair[:files])
 
 
 # --- a text model alone ---

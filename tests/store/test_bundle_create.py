@@ -76,7 +76,7 @@ def test_it_needs_no_other_disk_than_the_tar(models: None, tmp_path: Path, home:
 
 
 def test_names_too_long_for_an_old_tar_and_files_too_large_for_one_are_read_by_others(tmp_path: Path) -> None:
-    name = "a" * 130
+    name = "a" * 100
     install_model(name)
     out = tmp_path / "x.tar"
     create([name], out, SILENT)
@@ -218,8 +218,16 @@ def test_what_cannot_be_packed_is_said_before_anything_is_written(tmp_path: Path
 
 def test_a_disk_that_is_too_small_is_told_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(8, 8, 1_000_000))
-    with pytest.raises(GgufVlError, match=r"needs 0\.01 GB more"):
+    with pytest.raises(GgufVlError, match=r"needs 7\.8 MB more"):
         create(["pocket"], tmp_path / "x.tar", SILENT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_home_that_cannot_be_written_is_told(tmp_path: Path, home: Path) -> None:
+    (home / "cache").touch()
+    with pytest.raises(GgufVlError, match=r"cache.* cannot be written") as caught:
+        create(["pocket"], tmp_path / "x.tar", SILENT)
+    assert "GGUF_VL_HOME" in caught.value.fix
     assert list(tmp_path.iterdir()) == []
 
 

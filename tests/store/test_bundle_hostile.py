@@ -232,6 +232,16 @@ def test_weights_that_nobody_can_have_are_refused_before_a_byte_of_them(
     assert "incomplete" in refused(with_manifest(bundle, tmp_path / "x.tar", json.dumps(plain).encode()), models)
 
 
+@pytest.mark.parametrize("name", ["a/../../b", "a b", "é", "x" * 150, "x.gguf"])
+def test_a_model_that_nothing_here_could_be_called_is_refused(
+    bundle: Path, models: Path, tmp_path: Path, name: str
+) -> None:
+    plain = json.loads(plain_of(bundle))
+    plain["models"][0]["name"] = name
+    said = refused(with_manifest(bundle, tmp_path / "x.tar", json.dumps(plain).encode()), models)
+    assert "cannot be a model's name" in said
+
+
 def put(*where: str | int, value: object) -> Callable[[Any], None]:
     def change(plain: Any) -> None:
         for step in where[:-1]:

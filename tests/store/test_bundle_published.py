@@ -13,7 +13,7 @@ import pytest
 
 from gguf_vl import catalogue
 from gguf_vl.errors import VerificationFailed
-from gguf_vl.gguf import read_header, text_shape
+from gguf_vl.gguf import projector_shape, read_header, text_shape
 from gguf_vl.store import library
 from gguf_vl.store.bundle import create as packing
 from gguf_vl.store.bundle import manifest, published
@@ -37,16 +37,18 @@ class Catalogue:
         self._real = catalogue._catalogue_file().read_text(encoding="utf-8")
 
     def learn(self, *, n_layer: int | None = None) -> None:
-        text = text_shape(read_header(TEXT))
+        text, vision = text_shape(read_header(TEXT)), projector_shape(read_header(PROJECTOR))
         shape = (
-            f"n_layer = {n_layer or text.n_layer}\nn_head = 2\nn_head_kv = 1\nhead_dim = 32\ntied_embeddings = true\n"
+            f"[shapes.mini.text]\nn_embd = {text.n_embd}\nn_layer = {n_layer or text.n_layer}\nn_head = 2\n"
+            f"n_head_kv = 1\nhead_dim = 32\nn_ff = {text.n_ff}\nn_vocab = {text.n_vocab}\ntied_embeddings = true\n"
+            "rope_base = 5e6\nrope_sections = [24, 20, 20]\n"
+            f"[shapes.mini.vision]\nn_embd = {vision.n_embd}\nn_layer = {vision.n_layer}\nn_head = {vision.n_head}\n"
+            f"n_ff = {vision.n_ff}\ndeepstack_layers = {list(vision.deepstack)}\nn_out = {vision.projection_dim}\n"
+            "patch_size = 16\nspatial_merge = 2\ntemporal_patch = 2\nn_positions = 2304\n"
         )
-        shape += "rope_base = 5e6\nrope_sections = [24, 20, 20]\n"
-        shape += "".join(f"{name} = {getattr(text, name)}\n" for name in ("n_embd", "n_ff", "n_vocab"))
-        vision = "[shapes.mini.vision]\n" + self._real.partition("[shapes.2b.vision]\n")[2].partition("\n\n")[0]
         files = {"variants": (TEXT, MODEL, 'mmproj = "f16"\n'), "projectors": (PROJECTOR, MMPROJ, "")}
         self._use(
-            f"{self._real}\n[shapes.mini.text]\n{shape}\n{vision}\n\n[models.mini]\n"
+            f"{self._real}\n{shape}\n[models.mini]\n"
             'title = "Mini, for tests"\nlicence = "MIT"\nthinking = false\nsampling = "pocket"\nshape = "mini"\n'
             'n_ctx_train = 4096\nimage_tokens = { min = 16, max = 512 }\nhuggingface = "a/mini"\ndefault = "f16"\n'
             + "".join(

@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 import os
 import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from gguf_vl import paths
-from gguf_vl.errors import InvalidModelFile, ModelNotFound, UsageError
+from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound, UsageError
 from gguf_vl.store import library
 from gguf_vl.store.library import Broken, LocalModel
 from gguf_vl.store.progress import Silent
 from gguf_vl.store.receipt import FileRecord, Receipt, read_receipt, write_receipt
-from gguf_vl.store.remove import plan_removal, remove
+from gguf_vl.store.remove import Removal, plan_removals, remove
 from gguf_vl.store.verify import verify
 
 TEXT = paths.pocket_dir() / "pocket-F16.gguf"
 PROJECTOR = paths.pocket_dir() / "mmproj-pocket-F16.gguf"
 LONG_AGO = "2020-01-01T00:00:00+00:00"
+
+
+def plan_removal(name: str) -> Removal:
+    [removal] = plan_removals([name])
+    return removal
+
+
+def left() -> list[str]:
+    """What is in `models/` but for locks, which are empty and stay."""
+    return sorted(path.name for path in paths.models_dir().iterdir() if path.suffix != ".lock")
+
+
+def damage(file: Path) -> None:
+    with file.open("r+b") as stream:
+        stream.seek(1_000_000)
+        byte = stream.read(1)
+        stream.seek(1_000_000)
+        stream.write(bytes([byte[0] ^ 1]))
 
 
 def record(path: Path) -> FileRecord:
@@ -52,19 +77,16 @@ def test_verifying_says_when(folder: Path) -> None:
     assert all(each.verified > LONG_AGO for each in receipt.files)
 
 
-def test_one_wrong_byte_is_found_and_the_receipt_stays_old(folder: Path) -> None:
-    with (folder / PROJECTOR.name).open("r+b") as stream:
-        stream.seek(1_000_000)
-        byte = stream.read(1)
-        stream.seek(1_000_000)
-        stream.write(bytes([byte[0] ^ 1]))
+def test_one_wrong_byte_is_found_and_noted(folder: Path) -> None:
+    damage(folder / PROJECTOR.name)
     text, projector = verify(folder, Silent())
     assert text.trouble is None
     assert projector.trouble
     assert "promised" in projector.trouble
     receipt = read_receipt(folder)
     assert receipt
-    assert {each.verified for each in receipt.files} == {LONG_AGO}
+    assert [each.verified > LONG_AGO for each in receipt.files] == [True, False]
+    assert receipt.files[1].verified == ""
 
 
 def test_a_truncated_and_a_missing_file_are_found_though_the_model_no_longer_opens(folder: Path) -> None:
@@ -94,8 +116,7 @@ def test_removing_frees_what_it_said(folder: Path) -> None:
     removal = plan_removal("mine:f16")
     assert removal.frees == sum(path.stat().st_size for path in folder.iterdir())
     remove(removal)
-    assert not folder.exists()
-    assert list(paths.models_dir().iterdir()) == []
+    assert left() == []
 
 
 def test_files_with_another_name_elsewhere_free_nothing_and_stay_there(folder: Path, tmp_path: Path) -> None:
@@ -133,6 +154,17 @@ def test_a_broken_model_can_be_removed(folder: Path) -> None:
     assert not folder.exists()
 
 
+GOOD: dict[str, Any] = {"schema": 1, **asdict(Receipt("x", "a test", record(TEXT), record(PROJECTOR)))}
+WRONG_FIELDS: list[dict[str, Any]] = [
+    *({"verified": wrong} for wrong in (5, None)),
+    *({"size": wrong} for wrong in ("5", True, 5.0)),
+    *({"sha256": wrong} for wrong in (5, "", "A" * 64)),
+    *({"promised_by": wrong} for wrong in (5, "somebody")),
+    *({"path": wrong} for wrong in ("", "..", "../x.gguf")),
+    {"more": 5},
+]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -141,6 +173,8 @@ def test_a_broken_model_can_be_removed(folder: Path) -> None:
         '{"schema": 2}',
         "null",
         '{"schema": 1, "name": "x", "source": "", "model": {"path": 1}, "mmproj": 0}',
+        *(json.dumps(GOOD | change) for change in ({"name": 5}, {"name": ""}, {"source": None}, {"mmproj": 0})),
+        *(json.dumps(GOOD | {"model": GOOD["model"] | change}) for change in WRONG_FIELDS),
         "\0",
     ],
 )
@@ -158,3 +192,164 @@ def test_pocket_and_what_is_not_here_cannot_be_removed() -> None:
         plan_removal("Pocket")
     with pytest.raises(ModelNotFound, match="nothing-of-the-kind"):
         plan_removal("nothing-of-the-kind")
+
+
+# --- verifying ---
+
+
+class Noting(Silent):
+    """Keeps what was noted, and does something once when a file has been hashed."""
+
+    def __init__(self, then: Callable[[], object] = lambda: None) -> None:
+        self.notes: list[str] = []
+        self._then = [then]
+
+    def end(self, label: str) -> None:
+        if self._then:
+            self._then.pop()()
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
+
+
+def test_a_folder_without_a_model_is_no_model(home: Path) -> None:
+    (home / "models" / "empty").mkdir(parents=True)
+    with pytest.raises(InvalidModelFile, match="holds no GGUF file"):
+        verify(home / "models" / "empty", Silent())
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "fix"),
+    [
+        ("2b", "Qwen/Qwen3-VL-2B on Hugging Face (revision 0123)", "gguf-vl pull 2b"),
+        ("2b:q8_0", "Qwen/Qwen3-VL-2B on ModelScope (revision master)", "gguf-vl pull 2b:q8_0"),
+        (
+            "tiny",
+            "a-b/c.GGUF on a mirror of Hugging Face (revision 0123)",
+            "gguf-vl pull hf:a-b/c.GGUF",
+        ),
+        ("tiny", "hf:a/b (bundle tiny models.tar)", "gguf-vl bundle install 'tiny models.tar'"),
+        ("tiny", "LM Studio, a/b: /home/me/tiny.gguf", "LM Studio, a/b: /home/me/tiny.gguf"),
+    ],
+)
+def test_the_mend_is_where_the_file_came_from(folder: Path, name: str, source: str, fix: str) -> None:
+    write_receipt(folder, Receipt(name, source, record(TEXT), record(PROJECTOR)))
+    damage(folder / TEXT.name)
+    text, projector = verify(folder, Silent())
+    assert fix in text.fix
+    assert f"gguf-vl rm {name}" in text.fix
+    assert projector.fix == ""
+
+
+def test_what_was_right_is_right_where_the_date_cannot_be_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("gguf_vl.store.verify.write_receipt", refused)
+    noting = Noting()
+    assert [checked.trouble for checked in verify(folder, noting)] == [None, None]
+    assert "Read-only file system" in noting.notes[0]
+
+
+def test_verifying_does_not_wait_for_a_pull_of_the_same_model(folder: Path) -> None:
+    noting = Noting()
+    with FileLock(paths.models_dir() / ".mine-f16.lock"):
+        assert [checked.trouble for checked in verify(folder, noting)] == [None, None]
+    assert "at work" in noting.notes[0]
+    receipt = read_receipt(folder)
+    assert receipt
+    assert {each.verified for each in receipt.files} == {LONG_AGO}
+
+
+def test_a_model_that_is_replaced_while_it_is_verified_is_verified_again_and_keeps_its_new_receipt(
+    folder: Path,
+) -> None:
+    def pull() -> None:
+        shutil.copy(TEXT, folder / "new.gguf")
+        with (folder / "new.gguf").open("ab") as stream:
+            stream.write(b"\0")
+        write_receipt(folder, Receipt("mine:f16", "a newer test", record(folder / "new.gguf")))
+
+    noting = Noting(pull)
+    [checked] = verify(folder, noting)
+    assert (checked.path.name, checked.trouble) == ("new.gguf", None)
+    assert "replaced meanwhile" in noting.notes[0]
+    receipt = read_receipt(folder)
+    assert receipt
+    assert receipt.source == "a newer test"
+
+
+# --- removing ---
+
+
+def test_a_model_named_twice_is_removed_once(folder: Path) -> None:
+    [removal] = plan_removals(["mine:f16", "Mine-F16", "mine:f16"])
+    remove(removal)
+    assert left() == []
+    remove(removal)  # another process was quicker
+
+
+def test_a_link_is_removed_and_the_folder_behind_it_stays(folder: Path, tmp_path: Path) -> None:
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    removal = plan_removal("mine:f16")
+    assert (removal.frees, removal.shared) == (0, ())
+    remove(removal)
+    assert left() == []
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 3
+    folder.symlink_to(tmp_path / "nowhere")
+    remove(plan_removal("mine:f16"))
+    assert not folder.is_symlink()
+
+
+def test_a_model_whose_file_another_one_uses_is_kept_unless_both_go(folder: Path) -> None:
+    other = paths.models_dir() / "other"
+    other.mkdir()
+    borrowed = replace(record(TEXT), path=str(folder / TEXT.name))
+    write_receipt(other, Receipt("other", "a test", borrowed))
+    with pytest.raises(UsageError, match=f"other uses {TEXT.name}"):
+        plan_removals(["mine:f16"])
+    assert [removal.name for removal in plan_removals(["mine:f16", "other"])] == ["mine:f16", "other"]
+    remove(plan_removal("other"))
+    remove(plan_removal("mine:f16"))
+    assert left() == []
+
+
+def test_what_interrupted_pulls_have_left_is_counted_and_goes_too(folder: Path) -> None:
+    begun = paths.models_dir() / ".pull-mine-f16-0123abcd"
+    begun.mkdir()
+    (begun / "weights.part").write_bytes(bytes(1000))
+    removal = plan_removal("mine:f16")
+    assert removal.frees == 1000 + sum(path.stat().st_size for path in folder.iterdir())
+    shutil.rmtree(folder)
+    assert plan_removal("mine:f16").folder is None
+    remove(removal)
+    assert left() == []
+
+
+def test_removing_waits_for_who_is_at_work_on_the_model(folder: Path) -> None:
+    waiting = threading.Event()
+
+    class Waiting(Silent):
+        def note(self, line: str) -> None:
+            assert "waiting" in line
+            waiting.set()
+
+    thread = threading.Thread(target=remove, args=(plan_removal("mine:f16"), Waiting()))
+    with FileLock(paths.models_dir() / ".mine-f16.lock"):
+        thread.start()
+        assert waiting.wait(30)
+        assert folder.exists()
+    thread.join(30)
+    assert left() == []
+
+
+def test_a_disk_that_lets_nothing_be_removed_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(GgufVlError, match="cannot be removed: Read-only"):
+        remove(plan_removal("mine:f16"))

@@ -9,7 +9,8 @@ import pytest
 
 from gguf_vl import paths
 from gguf_vl.errors import InvalidModelFile, ModelNotFound
-from gguf_vl.store.library import Broken, LocalModel, find, open_file, scan
+from gguf_vl.store.library import Broken, LocalModel, find, installed, open_file, scan
+from tests.store.other_programs import relabelled
 
 TEXT = paths.pocket_dir() / "pocket-F16.gguf"
 PROJECTOR = paths.pocket_dir() / "mmproj-pocket-F16.gguf"
@@ -78,3 +79,25 @@ def test_what_is_not_a_text_model_is_refused_by_name(tmp_path: Path) -> None:
         open_file(PROJECTOR)
     with pytest.raises(InvalidModelFile):
         open_file(TEXT, mmproj=TEXT)
+
+
+def test_an_installed_model_is_found_by_its_name_and_by_the_catalogues_for_its_file() -> None:
+    folder("2b", TEXT)
+    (paths.models_dir() / "2b" / TEXT.name).rename(paths.models_dir() / "2b" / "Qwen3VL-2B-Instruct-Q8_0.gguf")
+    assert installed("2B").name == installed("2b:q8_0").name == "2b"
+    assert installed("pocket:f16").name == "pocket"
+    for name, what in (
+        ("2b:q4_k_m", "2b is here as Qwen3VL-2B-Instruct-Q8_0.gguf, not on this machine as .*Q4_K_M"),
+        ("8b", "8b is not on this machine"),
+        ("9b", "no model '9b'"),
+    ):
+        with pytest.raises(ModelNotFound, match=what):
+            installed(name)
+
+
+def test_a_projector_of_the_other_training_is_neither_taken_nor_accepted(tmp_path: Path) -> None:
+    text = relabelled(TEXT, tmp_path / "model.gguf", {"general.finetune": "Instruct"})
+    other = relabelled(PROJECTOR, tmp_path / "mmproj-model.gguf", {"general.finetune": "Thinking"})
+    assert open_file(text).mmproj is None
+    with pytest.raises(InvalidModelFile, match="of a Thinking model, and the model is Instruct"):
+        open_file(text, mmproj=other)

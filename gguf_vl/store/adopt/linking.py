@@ -61,7 +61,7 @@ def adopt(pair: Pair, name: str | None = None, progress: Progress | None = None)
         return Adopted(here, new=False)
     name = name or name_for(pair, hashed[0].sha256)
     check_free(name, pair)
-    return Adopted(_install(name, pair, hashed, progress), new=True)
+    return _install(name, pair, hashed, progress)
 
 
 def already_here(pair: Pair, name: str | None = None, sha256s: Sequence[str] = ()) -> LocalModel | None:
@@ -126,17 +126,19 @@ def _hash(file: Candidate, progress: Progress) -> _Hashed:
     return _Hashed(file, before, found, "catalogue" if published else "hub" if by_place else "none")
 
 
-def _install(name: str, pair: Pair, hashed: list[_Hashed], progress: Progress) -> LocalModel:
-    """Fill a hidden folder, and give it its name when it is whole."""
+def _install(name: str, pair: Pair, hashed: list[_Hashed], progress: Progress) -> Adopted:
+    """Fill a hidden folder, and give it its name when it is whole, unless another process has been quicker."""
     with place.staging() as staging, place.locked(name, progress):
-        check_free(name, pair)  # another process may have been quicker
+        if here := already_here(pair, name, [file.sha256 for file in hashed]):
+            return Adopted(here, new=False)
+        check_free(name, pair)
         folder = staging / folder_name(name)
         with telling(folder, "written"):
             folder.mkdir()
         named = zip(hashed, _names(pair), strict=True)
         model, *rest = [_linked(file, folder, link_name) for file, link_name in named]
         receipt = Receipt(name, f"{pair.source}: {pair.text.file.path}", model, rest[0] if rest else None)
-        return library.open_folder(place.take_over(folder, name, receipt))
+        return Adopted(library.open_folder(place.take_over(folder, name, receipt)), new=True)
 
 
 def _linked(hashed: _Hashed, folder: Path, name: str) -> FileRecord:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gguf_vl import catalogue
-from gguf_vl.errors import InvalidModelFile, ModelNotFound
+from gguf_vl.errors import InvalidModelFile, UsageError
 from gguf_vl.gguf import read_header
-from gguf_vl.store import library
+from gguf_vl.store import library, place
 from gguf_vl.store.bundle.manifest import BundledModel, ModelFile, check_name
 from gguf_vl.store.hashing import sha256_of
 from gguf_vl.store.library import LocalModel
@@ -30,7 +29,7 @@ def packed(name: str, progress: Progress) -> Packed:
     Raises `ModelNotFound` when it is not here, `InvalidModelFile` when it is broken or its files have names that not
     every system takes.
     """
-    local = _installed(name)
+    local = library.installed(name)
     known = catalogue.load_catalogue().get(local.name.casefold().partition(":")[0])
     metadata = read_header(local.model).metadata
     files = (local.model, local.mmproj) if local.mmproj else (local.model,)
@@ -48,37 +47,12 @@ def packed(name: str, progress: Progress) -> Packed:
     return Packed(model, files)
 
 
-def sha256_with_progress(path: Path, progress: Progress) -> str:
-    """The file's hash, lower-case hex."""
-    label = f"{path.name}: hashing"
-    progress.start(label, path.stat().st_size)
-    try:
-        return sha256_of(path, _at(progress, label))
-    finally:
-        progress.end(label)
-
-
-def _at(progress: Progress, label: str) -> Callable[[int], None]:
-    return lambda done: progress.at(label, done)
-
-
-def _installed(name: str) -> LocalModel:
-    """As `--model` finds it: by its own name, else by the catalogue's file."""
-    if local := library.find(name):
-        return local
-    model, variant = catalogue.find(name)
-    local = library.find(model.name)
-    if local and local.model.name == variant.file.name:
-        return local
-    raise ModelNotFound(f"{name} is not on this machine.", f"Fetch it first: gguf-vl pull {name}")
-
-
 def _model_file(local: LocalModel, path: Path, progress: Progress) -> ModelFile:
     size = path.stat().st_size
     for record in local.receipt.files if local.receipt else ():
         if record.at(path.parent) == path and record.size == size:
             return ModelFile(path.name, size, record.sha256, record.promised_by)
-    return ModelFile(path.name, size, sha256_with_progress(path, progress), "none")
+    return ModelFile(path.name, size, sha256_of(path, progress, f"{path.name}: hashing"), "none")
 
 
 def _source(local: LocalModel) -> str:
@@ -94,11 +68,13 @@ def _line(text: object) -> str:
 
 def _check_names(local: LocalModel, files: tuple[Path, ...]) -> None:
     try:
-        for name in (library.folder_name(local.name), *(file.name for file in files)):
-            check_name(name)
+        place.check_name(local.name)
+        for file in files:
+            check_name(file.name)
         if len({file.name.casefold() for file in files}) < len(files):
             raise ValueError("its two files have the same name")
-    except ValueError as error:
+    except (UsageError, ValueError) as error:
+        what = str(error).rstrip(".")
         raise InvalidModelFile(
-            f"{local.name} cannot go into a bundle: {error} on every system.", "Rename it, and import it again."
+            f"{local.name} cannot go into a bundle: {what} on every system.", "Rename it, and import it again."
         ) from error

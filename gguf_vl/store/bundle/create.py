@@ -25,9 +25,10 @@ from gguf_vl.store.bundle.layout import Member
 from gguf_vl.store.bundle.manifest import INSTALLERS, MANIFEST, MODELS, PACKAGES, README, SIGNATURE, FileEntry, Manifest
 from gguf_vl.store.bundle.packages import Collected
 from gguf_vl.store.bundle.readme import INSTALL_SH, readme
-from gguf_vl.store.bundle.stream import MAX_PARTS, Joined, Output, telling
+from gguf_vl.store.bundle.stream import MAX_PARTS, Joined, Output
+from gguf_vl.store.disk import telling
 from gguf_vl.store.hashing import CHUNK, sha256_of
-from gguf_vl.store.progress import Progress
+from gguf_vl.store.progress import Progress, size
 
 INSTALLER = Path(__file__).with_name("installer.py")
 SMALLEST_PART = 1_000_000
@@ -111,8 +112,8 @@ def _signature(key: Path, plain: bytes, described: Manifest, output: Output) -> 
     """
     with Joined(output.existing()) as stream:
         stream.read(sum(member.n_bytes for member in layout.members(described, plain, None)[:2]))
-        size = layout.beginning(SIGNATURE, stream.read(layout.BLOCK), signature.MAX_BYTES)
-        found = stream.read(size) if size else b""
+        n_bytes = layout.beginning(SIGNATURE, stream.read(layout.BLOCK), signature.MAX_BYTES)
+        found = stream.read(n_bytes) if n_bytes else b""
     return found if found and signature.is_by(key, plain, found) else signature.sign(key, plain)
 
 
@@ -136,7 +137,7 @@ def _pack(
         n_complete, at = _complete(members, existing, label, progress)
         output.truncate(at)
         if at:
-            progress.note(f"{at / 1e9:.2f} GB are there from an earlier attempt and are right: going on.")
+            progress.note(f"{size(at)} are there from an earlier attempt and are right: going on.")
         for member in members[n_complete:]:
             _append(member, sources[member.path], output, progress)
         output.write(layout.END)
@@ -215,7 +216,7 @@ def _check_disk(out: Path, needed: int) -> None:
     free = shutil.disk_usage(out.parent).free
     if needed > free:
         raise GgufVlError(
-            f"The bundle needs {needed / 1e9:.2f} GB more, and {out.absolute().parent} has {free / 1e9:.2f} GB free.",
+            f"The bundle needs {size(needed)} more, and {out.absolute().parent} has {size(free)} free.",
             "Free some space, or give a larger disk with -o.",
         )
 
@@ -224,12 +225,14 @@ def _check_disk(out: Path, needed: int) -> None:
 def _alone(out: Path) -> Iterator[None]:
     """Only one process at a time packs one bundle. The lock is kept off the stick."""
     folder = paths.cache_dir() / "bundle"
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise GgufVlError(f"Another gguf-vl is packing {out}.", "Wait for it, or give another name with -o.") from error
+    with telling(folder, "written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            what = f"Another gguf-vl is packing {out}."
+            raise GgufVlError(what, "Wait for it, or give another name with -o.") from error
     try:
         yield
     finally:

@@ -7,30 +7,22 @@ is renamed into place at the end. So a damaged bundle changes nothing, and no mo
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
-
 from gguf_vl import paths
 from gguf_vl.errors import GgufVlError, InvalidModelFile
-from gguf_vl.store import library
+from gguf_vl.store import disk, library, place
 from gguf_vl.store.bundle import published
 from gguf_vl.store.bundle.manifest import MODELS, BundledModel
 from gguf_vl.store.bundle.reading import Verified, reading
-from gguf_vl.store.bundle.stream import sync_folder, telling
+from gguf_vl.store.disk import telling
 from gguf_vl.store.hashing import sha256_of
 from gguf_vl.store.progress import Progress
-from gguf_vl.store.receipt import FileRecord, Receipt, now, read_receipt, write_receipt
-
-SPARE_BYTES = 64 << 20
-"""Disk to be left over."""
-_STAGING = ".installing-"
+from gguf_vl.store.receipt import FileRecord, Receipt, now, read_receipt
 
 State = Literal["installed", "already here", "embedded"]
 """What became of a model. Embedded: it is the one inside this package, which is not replaced."""
@@ -62,23 +54,23 @@ def install(path: Path, progress: Progress, trust: Path | None = None) -> Instal
     with reading(path, progress, trust) as bundle:
         states = {model.folder: _state(model, progress) for model in bundle.verified.manifest.models}
         wanted = [model for model in bundle.verified.manifest.models if states[model.folder] == "installed"]
-        _check_disk(wanted)
-        with _staging() if wanted else _nowhere() as staging:
+        disk.need(sum(model.n_bytes for model in wanted), paths.models_dir(), "The bundle's models")
+        with place.staging() if wanted else nullcontext() as staging:
             targets = {f"{MODELS}/{model.folder}/{file.name}" for model in wanted for file in model.files}
             for member, pieces in bundle.files():
                 if staging and member.path in targets:
                     _write(staging / member.path.removeprefix(f"{MODELS}/"), pieces)
             if staging:
                 for model in wanted:
+                    _check(model, staging / model.folder)
                     published.keep(model, bundle.verified.manifest, staging / model.folder)
-                    _finish(model, staging / model.folder, path.name)
-                _take_over(wanted, staging, progress)
+                _take_over(wanted, staging, path.name, progress)
     outcomes = [Outcome(model, states[model.folder], _folder(model)) for model in bundle.verified.manifest.models]
     return Installation(bundle.verified, tuple(outcomes))
 
 
 def _folder(model: BundledModel) -> Path:
-    return library.folder_of(model.name) or paths.models_dir() / model.folder
+    return place.folder_of(model.name) or paths.models_dir() / model.folder
 
 
 def _state(model: BundledModel, progress: Progress) -> State:
@@ -108,62 +100,10 @@ def _hashes(folder: Path, model: BundledModel, progress: Progress) -> list[str] 
         if receipt
         else [(folder / file.name, None) for file in model.files]
     ):
-        if not path.is_file() or (promised and path.stat().st_size != promised.size):
+        if not path.is_file() or (promised and not (promised.verified and path.stat().st_size == promised.size)):
             return None
-        found.append(promised.sha256 if promised else _hash(path, progress))
+        found.append(promised.sha256 if promised else sha256_of(path, progress, str(path)))
     return found
-
-
-def _hash(path: Path, progress: Progress) -> str:
-    progress.start(str(path), path.stat().st_size)
-    try:
-        return sha256_of(path, lambda done: progress.at(str(path), done))
-    finally:
-        progress.end(str(path))
-
-
-def _check_disk(models: list[BundledModel]) -> None:
-    place = paths.models_dir()
-    needed = sum(model.n_bytes for model in models)
-    free = shutil.disk_usage(next(each for each in (place, *place.parents) if each.is_dir())).free
-    if models and needed + SPARE_BYTES > free:
-        raise GgufVlError(
-            f"The bundle's models need {needed / 1e9:.2f} GB, and {place} has {free / 1e9:.2f} GB free.",
-            "Free some space (`gguf-vl rm`), or set GGUF_VL_HOME to a larger disk.",
-        )
-
-
-@contextmanager
-def _nowhere() -> Iterator[None]:
-    yield None
-
-
-@contextmanager
-def _staging() -> Iterator[Path]:
-    """A hidden folder beside the models, locked: one that is not is left over from a process that died."""
-    place = paths.models_dir()
-    with telling(place, "written"):
-        place.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(place)
-        folder = Path(tempfile.mkdtemp(prefix=_STAGING, dir=place))
-    lock = FileLock(folder / ".lock")
-    lock.acquire()
-    try:
-        yield folder
-    finally:
-        lock.release()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_abandoned(place: Path) -> None:
-    for folder in place.glob(f"{_STAGING}*"):
-        lock = FileLock(folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue  # another install is at work in it
-        lock.release()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(path: Path, pieces: Iterator[bytes]) -> None:
@@ -180,44 +120,30 @@ def _write(path: Path, pieces: Iterator[bytes]) -> None:
             os.fsync(stream.fileno())
 
 
-def _finish(model: BundledModel, folder: Path, bundle: str) -> None:
-    """Give the unpacked model its receipt, and see that it is a model."""
+def _check(model: BundledModel, folder: Path) -> None:
+    """See that what was unpacked is a model, and the one that it is called."""
+    text, *more = (folder / file.name for file in model.files)
+    library.open_file(text, mmproj=more[0] if more else None)
+    published.check_sizes(model, text)
+
+
+def _take_over(models: list[BundledModel], staging: Path, bundle: str, progress: Progress) -> None:
+    """Give the models their places, all or none; one that has come in the meantime keeps its own."""
+    taken = list[Path]()
+    with ExitStack() as locks:
+        for model in sorted(models, key=lambda model: model.folder):  # in one order, so that two installs never cross
+            locks.enter_context(place.locked(model.name, progress))
+        missing = [model for model in models if _state(model, progress) == "installed"]
+        try:
+            for model in missing:
+                taken.append(place.take_over(staging / model.folder, model.name, _receipt(model, bundle)))
+        except BaseException:
+            for folder in taken:
+                folder.rename(staging / folder.name)
+            raise
+
+
+def _receipt(model: BundledModel, bundle: str) -> Receipt:
     at = now()
-    records = [FileRecord(file.name, file.size, file.sha256, published.promised_by(file), at) for file in model.files]
-    source = f"{model.source} (bundle {bundle})"
-    write_receipt(folder, Receipt(model.name, source, records[0], records[1] if len(records) > 1 else None))
-    library.open_folder(folder)
-    published.check_sizes(model, folder / model.model.name)
-    sync_folder(folder)
-
-
-def _take_over(models: list[BundledModel], staging: Path, progress: Progress) -> None:
-    """Rename the models into place, all or none."""
-    place, moved = paths.models_dir(), list[BundledModel]()
-    try:
-        for model in models:
-            with _lock(model, progress):
-                if _state(model, progress) == "installed":
-                    with telling(place / model.folder, "written"):
-                        (staging / model.folder).rename(place / model.folder)
-                    moved.append(model)
-    except BaseException:
-        for model in moved:
-            (place / model.folder).rename(staging / model.folder)
-        raise
-    sync_folder(place)
-
-
-@contextmanager
-def _lock(model: BundledModel, progress: Progress) -> Iterator[None]:
-    """Keep `pull` away from the model's place, which holds the same lock."""
-    lock = FileLock(paths.models_dir() / f".{model.folder}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress.note(f"Another gguf-vl is fetching {model.name}: waiting for it.")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    text, *more = (FileRecord(f.name, f.size, f.sha256, published.promised_by(f), at) for f in model.files)
+    return Receipt(model.name, f"{model.source} (bundle {bundle})", text, more[0] if more else None)

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gguf_vl.errors import MissingOrInvalid, VerificationFailed
+from gguf_vl.errors import MissingOrInvalid, UsageError, VerificationFailed
 from gguf_vl.store.bundle import layout, manifest, published, signature
 from gguf_vl.store.bundle.layout import BLOCK, Member
 from gguf_vl.store.bundle.manifest import MANIFEST, README, SIGNATURE, Manifest
 from gguf_vl.store.bundle.stream import Joined, parts_of
 from gguf_vl.store.hashing import CHUNK
+from gguf_vl.store.place import check_name
 from gguf_vl.store.progress import Progress
 
 _AGAIN = "Nothing was taken from it: copy the bundle again, or have it made again."
@@ -76,6 +77,11 @@ class Reading:
             self._ahead = b""
         signed_by = self._signer(trust, plain, signed)
         found = manifest.from_bytes(plain)
+        try:
+            for model in found.models:
+                check_name(model.name)
+        except UsageError as error:
+            raise VerificationFailed(f"{path.name} is not to be trusted: {error.what}", _AGAIN) from error
         published.check(found)
         self.verified = Verified(path, stream.size, found, signed is not None, signed_by)
         all_members = layout.members(found, plain, signed)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from gguf_vl import __version__
 from gguf_vl.store.bundle.manifest import INSTALLERS, MANIFEST, SIGNATURE, BundledModel, Platform
 from gguf_vl.store.bundle.signature import NAMESPACE
+from gguf_vl.store.progress import size
 
 INSTALL_SH = """#!/bin/sh
 # Installs gguf-vl and the models of a bundle: sh install.sh BUNDLE [--venv DIR] [--trust KEY]
@@ -24,7 +25,9 @@ def readme(
     first = f"{bundle}.001" if is_split else bundle
     lines = [f"A bundle of gguf-vl {__version__}, to run Qwen3-VL without a network.", "", "Models:"]
     for model in models:
-        lines.append(f"  {model.name}: {model.title}, {model.quantisation}, {_size(model)}, licence {model.licence}")
+        lines.append(
+            f"  {model.name}: {model.title}, {model.quantisation}, {size(model.n_bytes)}, licence {model.licence}"
+        )
     if is_split:
         lines += ["", f"Its parts are {bundle}.001, {bundle}.002 and so on. Keep them in one folder."]
     lines += [
@@ -69,7 +72,3 @@ def _about_installers(bundle: str, *, is_split: bool, is_signed: bool) -> list[s
 def _tar(bundle: str, names: Sequence[str], is_split: bool) -> str:
     words = " ".join(names)
     return f"cat {bundle}.[0-9]?? | tar xf - {words}" if is_split else f"tar xf {bundle} {words}"
-
-
-def _size(model: BundledModel) -> str:
-    return f"{model.n_bytes / 1e9:.2f} GB" if model.n_bytes >= 1e8 else f"{model.n_bytes / 1e6:.1f} MB"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from gguf_vl.errors import GgufVlError, MissingOrInvalid, UsageError
+from gguf_vl.errors import MissingOrInvalid, UsageError
+from gguf_vl.store.disk import sync, telling
 
 MAX_PARTS = 999
 
@@ -145,7 +144,7 @@ class Output:
         for name in reversed(names):
             with telling(name, "written"):
                 unfinished_name(name).replace(name)
-        sync_folder(self.path.parent)
+        sync(self.path.parent)
         return names
 
     def close(self) -> None:
@@ -166,32 +165,6 @@ class Output:
     def _unfinished_parts(self) -> Iterator[Path]:
         for number in range(1, MAX_PARTS + 1):
             yield unfinished_name(self.path.with_name(f"{self.path.name}.{number:03}"))
-
-
-@contextmanager
-def telling(path: Path, done: str) -> Iterator[None]:
-    """Turn what a disk complains of into a line for the person; `done` is "read" or "written"."""
-    try:
-        yield
-    except OSError as error:
-        fix = {
-            errno.EFBIG: "The file system takes no file so large: pack in parts, with --split 4G.",
-            errno.ENOSPC: "Free some space, or take a larger disk.",
-        }.get(error.errno or 0, "See that the disk is there and in order, and that the file may be " + done + ".")
-        raise GgufVlError(f"{path} cannot be {done}: {error.strerror or error}.", fix) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder outlive a power cut, where the system lets a folder be synced."""
-    if hasattr(os, "O_DIRECTORY"):
-        opened = os.open(folder, os.O_DIRECTORY)
-        try:
-            os.fsync(opened)
-        except OSError as error:  # not every file system can
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-                raise
-        finally:
-            os.close(opened)
 
 
 def _numbered(base: Path, first: int = 1) -> Iterator[Path]:
