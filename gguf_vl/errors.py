@@ -9,6 +9,7 @@
     ├── DoesNotFit                 exit 4   more memory or context than there is
     ├── VerificationFailed         exit 5   a size or hash differs from what was promised
     ├── OfflineError               exit 6   the network is needed and switched off
+    ├── Unreachable                exit 1   a source of models does not answer; another one may
     └── EngineError                exit 1   the engine refused or failed
         └── WorkerDied                      the worker process ended in mid-work; a new one can be started
 
@@ -74,6 +75,10 @@ class OfflineError(GgufVlError):
     """The work needs the network, which is switched off."""
 
     exit_code = 6
+
+
+class Unreachable(GgufVlError):
+    """A source of models did not answer, or not with what was asked for; another one may."""
 
 
 class EngineError(GgufVlError):

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gguf_vl.errors import VerificationFailed
+from gguf_vl.errors import Unreachable, VerificationFailed
 from gguf_vl.store.hashing import CHUNK, sha256_of
 from gguf_vl.store.progress import Progress
-from gguf_vl.store.sources import RemoteFile, Unreachable
+from gguf_vl.store.sources import RemoteFile
 
 if TYPE_CHECKING:
     import httpx2

@@ -8,10 +8,11 @@
     entry_of(name) -> Path | None          whatever has its place: a folder, a link, a file
     check_free(name, fix)                  UsageError when a model of that name is here
     replaceable(name) -> Path | None       the folder that a new model would replace; refuses one that is not ours
-    with locked(name, progress): …         one process at a time changes a model; wait=False: Busy instead of waiting
+    with locked(name, progress): …         one process at a time changes a model; wait=False: GgufVlError instead
     with staging() as folder: …            a hidden folder to fill, gone at the end
     keep(record, old_folder, staging)      a file of the installed model that the new one keeps
     take_over(staging, name, receipt)      under the lock: the filled folder becomes the model. -> its folder
+    discard(folder)                        removes a folder: out of sight first, then its files
     sweep()                                removes what dead processes left; `locked` does it, too
     unfinished() -> list[Unfinished]       interrupted pulls (name, folder, n_bytes): `.pull-FOLDER_NAME-<8 hex digits>`
 
@@ -50,10 +51,6 @@ _DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
 """Devices on Windows, in every folder."""
 _UNFINISHED = re.compile(r"\.pull-(.+)-[0-9a-f]{8}")
 _REPLACED = re.compile(r"\.replaced-[0-9a-f]{8}-(.+)")
-
-
-class Busy(GgufVlError):
-    """Another process is at work on the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +131,7 @@ def replaceable(name: str) -> Path | None:
 def locked(name: str, progress: Progress, *, wait: bool = True) -> Iterator[None]:
     """Let nobody else change the model of that name meanwhile; says when it waits for another.
 
-    Raises `Busy` where it is not to wait, `GgufVlError` where nothing can be written.
+    Raises `GgufVlError` where nothing can be written, and instead of waiting when it is not to `wait`.
     """
     file = _lock_file(name)
     with telling(file.parent, "written"):
@@ -146,7 +143,7 @@ def locked(name: str, progress: Progress, *, wait: bool = True) -> Iterator[None
             lock.acquire(timeout=0)
         except Timeout as error:
             if not wait:
-                raise Busy(f"Another gguf-vl is at work on {name}.", "Try again when it is done.") from error
+                raise GgufVlError(f"Another gguf-vl is at work on {name}.", "Try again when it is done.") from error
             progress.note(f"Another gguf-vl is at work on {name}: waiting for it.")
             lock.acquire()
     try:
@@ -252,7 +249,8 @@ def sweep() -> None:
                 if is_free:
                     shutil.rmtree(folder, ignore_errors=True)
             if is_free:
-                _beside(folder).unlink(missing_ok=True)
+                with suppress(OSError):
+                    _beside(folder).unlink()
         elif replaced := _REPLACED.fullmatch(folder.name):
             with _if_free(_lock_file(replaced[1])) as is_free:
                 if is_free and (new := entry_of(replaced[1])):
@@ -260,6 +258,16 @@ def sweep() -> None:
                 elif is_free:
                     with suppress(OSError):
                         folder.rename(place / replaced[1])
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder of `models/`: first out of sight in one step, then its files."""
+    doomed = paths.models_dir() / f".removing-{secrets.token_hex(4)}"
+    folder.rename(doomed)
+    try:
+        shutil.rmtree(doomed)
+    except FileNotFoundError:  # another process's sweep is at it, too
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def files_in(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
@@ -290,9 +298,9 @@ def _clear(aside: Path, new: Path) -> None:
             its_own = receipt is not None and path.name in _names(receipt)
             if (not its_own or path.name in used) and not os.path.lexists(new / path.name):
                 path.rename(new / path.name)
+        discard(aside)
     except (OSError, InvalidModelFile):  # the next sweep tries again
         return
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _names(receipt: Receipt) -> set[str]:

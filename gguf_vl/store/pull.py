@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gguf_vl import paths
-from gguf_vl.errors import InvalidModelFile, UsageError
+from gguf_vl.errors import InvalidModelFile, Unreachable, UsageError
 from gguf_vl.gguf import Header, projector_shape, read_header, text_shape
 from gguf_vl.store import disk, library, place
 from gguf_vl.store.belonging import objection, training_of
@@ -21,7 +21,7 @@ from gguf_vl.store.hashing import sha256_of
 from gguf_vl.store.library import LocalModel
 from gguf_vl.store.progress import Progress
 from gguf_vl.store.receipt import FileRecord, Receipt, now, read_receipt
-from gguf_vl.store.sources import RemoteFile, Unreachable
+from gguf_vl.store.sources import RemoteFile
 from gguf_vl.store.wishes import Plan, Wanted
 
 BEGINNING = 8 << 20
@@ -95,7 +95,7 @@ def _record(receipt: Receipt, plan: Plan, wanted: Wanted) -> FileRecord | None:
     for record in receipt.files:
         is_it = record.sha256 == remote.sha256 if remote.sha256 else record.path == remote.name
         with suppress(OSError):
-            if is_it and os.path.getsize(record.at(plan.folder)) == record.size:
+            if is_it and record.verified and os.path.getsize(record.at(plan.folder)) == record.size:
                 return record
     return None
 

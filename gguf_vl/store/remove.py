@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gguf_vl import paths
 from gguf_vl.errors import InvalidModelFile, ModelNotFound, UsageError
+from gguf_vl.store import place
 from gguf_vl.store.disk import telling
-from gguf_vl.store.place import Unfinished, entry_of, files_in, folder_name, locked, needed_elsewhere, unfinished
+from gguf_vl.store.place import Unfinished, files_in, folder_name
 from gguf_vl.store.progress import Progress, Silent
 from gguf_vl.store.receipt import read_receipt
 
@@ -43,7 +41,7 @@ def plan_removals(names: Sequence[str]) -> list[Removal]:
     removals = [_planned(name) for name in {folder_name(name).casefold(): name for name in names}.values()]
     going = {removal.folder for removal in removals}
     for removal in removals:
-        for user, record in needed_elsewhere(removal.folder) if removal.folder else ():
+        for user, record in place.needed_elsewhere(removal.folder) if removal.folder else ():
             if user not in going:
                 what = f"{user.name} uses {Path(record.path).name} of {removal.name} where it is."
                 raise UsageError(what, f"Remove both, or {user.name} alone: gguf-vl rm {user.name}")
@@ -52,17 +50,20 @@ def plan_removals(names: Sequence[str]) -> list[Removal]:
 
 def remove(removal: Removal, progress: Progress | None = None) -> None:
     """Remove what is here of the model, after waiting for another process that is at it."""
-    with locked(removal.name, progress or Silent()):
-        model = entry_of(removal.name)
+    with place.locked(removal.name, progress or Silent()):
+        model = place.entry_of(removal.name)
         for folder in (*([model] if model else ()), *(each.folder for each in _begun(removal.name))):
             with telling(folder, "removed"):
-                _remove(folder)
+                if folder.is_symlink() or not folder.is_dir():
+                    folder.unlink()
+                else:
+                    place.discard(folder)
 
 
 def _planned(name: str) -> Removal:
     if name.casefold() == "pocket":
         raise UsageError("pocket is part of gguf-vl and stays.", "See `gguf-vl list` for what can be removed.")
-    folder, begun = entry_of(name), _begun(name)
+    folder, begun = place.entry_of(name), _begun(name)
     if folder is None and not begun:
         raise ModelNotFound(f"There is no model {name} to remove.", "See `gguf-vl list`.")
     own = list(files_in(folder)) if folder and not folder.is_symlink() else []
@@ -73,7 +74,7 @@ def _planned(name: str) -> Removal:
 
 def _begun(name: str) -> tuple[Unfinished, ...]:
     wanted = folder_name(name).casefold()
-    return tuple(each for each in unfinished() if folder_name(each.name).casefold() == wanted)
+    return tuple(each for each in place.unfinished() if folder_name(each.name).casefold() == wanted)
 
 
 def _referenced(folder: Path) -> tuple[Path, ...]:
@@ -82,16 +83,3 @@ def _referenced(folder: Path) -> tuple[Path, ...]:
     except InvalidModelFile:
         return ()
     return tuple(Path(r.path) for r in receipt.files if os.path.isabs(r.path)) if receipt else ()
-
-
-def _remove(folder: Path) -> None:
-    """First out of sight in one step, then its files."""
-    if folder.is_symlink() or not folder.is_dir():
-        folder.unlink()
-        return
-    doomed = paths.models_dir() / f".removing-{secrets.token_hex(4)}"
-    folder.rename(doomed)
-    try:
-        shutil.rmtree(doomed)
-    except FileNotFoundError:  # another process's sweep is at it, too
-        shutil.rmtree(doomed, ignore_errors=True)

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import Literal, Protocol
 from urllib.parse import quote
 
-from gguf_vl.errors import GgufVlError, ModelNotFound, OfflineError
+from gguf_vl.errors import GgufVlError, ModelNotFound, OfflineError, Unreachable
 
 MODELSCOPE = "https://www.modelscope.cn"
 TIMEOUT_S = 15.0
@@ -23,10 +23,6 @@ TIMEOUT_S = 15.0
 SourceName = Literal["huggingface", "modelscope"]
 Refusal = Callable[[int, str | None], GgufVlError]
 """From a refused request's status and the hub's own error code to what a person is told."""
-
-
-class Unreachable(GgufVlError):
-    """A source did not answer, or not with what was asked for; another one may."""
 
 
 def _refused(status: int, _code: str | None) -> GgufVlError:

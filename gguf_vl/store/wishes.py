@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gguf_vl import catalogue, paths
-from gguf_vl.errors import ModelNotFound, UsageError, VerificationFailed
+from gguf_vl.errors import ModelNotFound, Unreachable, UsageError, VerificationFailed
 from gguf_vl.gguf.wire import shown
 from gguf_vl.store import place
 from gguf_vl.store.receipt import Promise
-from gguf_vl.store.sources import HuggingFace, ModelScope, RemoteFile, Repository, Source, SourceName, Unreachable
+from gguf_vl.store.sources import HuggingFace, ModelScope, RemoteFile, Repository, Source, SourceName
 
 DEFAULT_QUANT = "Q4_K_M"
 """Taken of a repository's several where none is named."""

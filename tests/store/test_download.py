@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gguf_vl.errors import GgufVlError, VerificationFailed
+from gguf_vl.errors import GgufVlError, Unreachable, VerificationFailed
 from gguf_vl.store.download import ATTEMPTS, download, download_beginning, remaining
 from gguf_vl.store.progress import Silent
-from gguf_vl.store.sources import RemoteFile, Unreachable
+from gguf_vl.store.sources import RemoteFile
 from tests.hub.content import Repo
 from tests.hub.faults import Answer, ClaimLength, Cut, Fault, Flip, HangUp, IgnoreRange, Redirect, Swap
 from tests.hub.modelscope import ModelScope

@@ -14,12 +14,12 @@ import pytest
 from filelock import FileLock
 
 from gguf_vl import catalogue, paths
-from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound, UsageError, VerificationFailed
+from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound, Unreachable, UsageError, VerificationFailed
 from gguf_vl.store import library
 from gguf_vl.store.library import LocalModel
 from gguf_vl.store.progress import Silent
 from gguf_vl.store.pull import is_installed, pull, to_fetch
-from gguf_vl.store.sources import HuggingFace, RemoteFile, Unreachable
+from gguf_vl.store.sources import HuggingFace, RemoteFile
 from gguf_vl.store.wishes import Wanted, plan
 from tests.hub.content import Repo
 from tests.hub.faults import Answer, Cut, Flip, HangUp
