@@ -18,16 +18,16 @@ SPARE_BYTES = 64 << 20
 """Disk to be left over."""
 
 
-def need(n_bytes: int, place: Path, what: str) -> None:
+def need(n_bytes: int, place: Path, what: str, fix: str | None = None) -> None:
     """`GgufVlError` when `place`, which need not exist yet, has no room for `n_bytes` and some to spare.
 
-    `what` is to be put there: "The bundle's models".
+    `what` is to be put there: "The bundle's models"; `fix` what to do, where that is not about the models' folder.
     """
     free = shutil.disk_usage(next(each for each in (place, *place.parents) if each.is_dir())).free
     if n_bytes and n_bytes + SPARE_BYTES > free:
         raise GgufVlError(
             f"{what}: {size(n_bytes)} are to come, and {shown(place)} has {size(free)} free.",
-            "Free some space (`gguf-vl rm`), or set GGUF_VL_HOME to a larger disk.",
+            fix or "Free some space (`gguf-vl rm`), or set GGUF_VL_HOME to a larger disk.",
         )
 
 

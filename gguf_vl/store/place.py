@@ -47,8 +47,8 @@ MAX_NAME = 100
 """Characters; the folder of the same name must fit into every file system."""
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]*[A-Za-z0-9])?")
-_DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
-"""Devices on Windows, in every folder."""
+DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
+"""Names of devices on Windows, in every folder."""
 _UNFINISHED = re.compile(r"\.pull-(.+)-[0-9a-f]{8}")
 _REPLACED = re.compile(r"\.replaced-[0-9a-f]{8}-(.+)")
 
@@ -67,7 +67,7 @@ class Unfinished:
 
 def check_name(name: str) -> None:
     """`UsageError` unless a model can be called so: it names a folder, and --model must not take it for a file."""
-    fits = _NAME.fullmatch(name) and len(name) <= MAX_NAME and not _DEVICE.fullmatch(folder_name(name))
+    fits = _NAME.fullmatch(name) and len(name) <= MAX_NAME and not DEVICE.fullmatch(folder_name(name))
     if not fits or name.casefold().endswith(".gguf"):
         what = f"{shown(name, 80)!r} cannot be a model's name."
         raise UsageError(what, "Take letters, digits and . _ - : in between, such as my-8b:q8_0, and no .gguf.")
@@ -82,7 +82,7 @@ def name_from(label: str) -> str:
     """A name that `check_name` takes, made of any text; never one that means a model of the catalogue."""
     safe = re.sub(r"[^a-z0-9._]+", "-", label.casefold())[: MAX_NAME - len("local-")]
     safe = re.sub(r"^[-._]+|(?:\.gguf|[-._])+$", "", safe) or "model"
-    return f"local-{safe}" if safe in reserved() or _DEVICE.fullmatch(safe) else safe
+    return f"local-{safe}" if safe in reserved() or DEVICE.fullmatch(safe) else safe
 
 
 def folder_name(name: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from gguf_vl import __version__, paths
 from gguf_vl.errors import GgufVlError, MissingOrInvalid, UsageError, VerificationFailed
+from gguf_vl.store import disk
 from gguf_vl.store.bundle import layout, manifest, published, signature
 from gguf_vl.store.bundle.contents import Packed, packed
 from gguf_vl.store.bundle.layout import Member
@@ -26,7 +26,6 @@ from gguf_vl.store.bundle.manifest import INSTALLERS, MANIFEST, MODELS, PACKAGES
 from gguf_vl.store.bundle.packages import Collected
 from gguf_vl.store.bundle.readme import INSTALL_SH, readme
 from gguf_vl.store.bundle.stream import MAX_PARTS, Joined, Output
-from gguf_vl.store.disk import telling
 from gguf_vl.store.hashing import CHUNK, sha256_of
 from gguf_vl.store.progress import Progress, size
 
@@ -130,7 +129,8 @@ def _pack(
     if split and total > split * MAX_PARTS:
         raise UsageError(f"The bundle would have more than {MAX_PARTS} parts.", "Give a larger --split.")
     existing = output.existing()
-    _check_disk(output.path, total - sum(part.stat().st_size for part in existing))
+    missing = total - sum(part.stat().st_size for part in existing)
+    disk.need(missing, output.path.absolute().parent, label, "Free some space, or give a larger disk with -o.")
     progress.start(label, total)
     is_finished = False
     try:
@@ -177,7 +177,7 @@ def _append(member: Member, source: _Source, output: Output, progress: Progress)
     digest, left = hashlib.sha256(), member.size
     with _opened(source) as stream:
         while left:
-            with telling(source if isinstance(source, Path) else output.path, "read"):
+            with disk.telling(source if isinstance(source, Path) else output.path, "read"):
                 piece = stream.read(min(CHUNK, left))
             if not piece:
                 break
@@ -198,7 +198,7 @@ def _append(member: Member, source: _Source, output: Output, progress: Progress)
 def _opened(source: _Source) -> BinaryIO:
     if isinstance(source, bytes):
         return io.BytesIO(source)
-    with telling(source, "read"):
+    with disk.telling(source, "read"):
         return source.open("rb")
 
 
@@ -212,21 +212,12 @@ def _check_place(out: Path, split: int | None) -> None:
         raise UsageError(f"Parts of {split} bytes are too small.", "Give --split 1M or more; 4G suits a FAT stick.")
 
 
-def _check_disk(out: Path, needed: int) -> None:
-    free = shutil.disk_usage(out.parent).free
-    if needed > free:
-        raise GgufVlError(
-            f"The bundle needs {size(needed)} more, and {out.absolute().parent} has {size(free)} free.",
-            "Free some space, or give a larger disk with -o.",
-        )
-
-
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """Only one process at a time packs one bundle. The lock is kept off the stick."""
     folder = paths.cache_dir() / "bundle"
     lock = FileLock(folder / f"{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]}.lock")
-    with telling(folder, "written"):
+    with disk.telling(folder, "written"):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)

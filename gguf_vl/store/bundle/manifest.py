@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast, get_args
 
 from gguf_vl.errors import MissingOrInvalid, VerificationFailed
 from gguf_vl.store import library, receipt
+from gguf_vl.store.place import DEVICE
 from gguf_vl.store.receipt import Promise
 
 FORMAT = "gguf-vl-bundle"
@@ -31,8 +32,6 @@ _LONGEST_NAME = 200
 """Bytes of a file's or folder's name. File systems take 255."""
 _LARGEST_FILE = 1 << 50
 _MAX_ITEMS = 10_000
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-"""Devices on Windows, in every folder."""
 _T = TypeVar("_T")
 
 
@@ -150,7 +149,7 @@ def from_bytes(data: bytes) -> Manifest:
 def check_name(name: str) -> str:
     """The name of a file or folder, given back when every system takes it and it leads nowhere else; `ValueError`."""
     fits = 0 < len(name) <= _LONGEST_NAME and len(name.encode("utf-8", "replace")) <= _LONGEST_NAME
-    plain = name.isprintable() and not any(char in name for char in '/\\:*?"<>|') and not _RESERVED.fullmatch(name)
+    plain = name.isprintable() and not any(char in name for char in '/\\:*?"<>|') and not DEVICE.fullmatch(name)
     if not fits or not plain or name[0] in ". -" or name[-1] in ". ":
         raise ValueError(f"{name[:80]!r} cannot be the name of a file")
     return name
