@@ -36,25 +36,33 @@ class Bars:
             TimeRemainingColumn,
             TransferSpeedColumn,
         )
+        from rich.table import Column
 
+        one_line = Column(no_wrap=True)
         self._progress = Progress(
-            TextColumn(verb),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
-            TaskProgressColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[verb]}", markup=False, table_column=one_line),
+            TextColumn(
+                "{task.description}", markup=False, table_column=Column(ratio=3, no_wrap=True, overflow="ellipsis")
+            ),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=4)),
+            TaskProgressColumn(table_column=one_line),
+            DownloadColumn(table_column=one_line),
+            TransferSpeedColumn(table_column=one_line),
+            TimeRemainingColumn(table_column=one_line),
             console=Console(stderr=True),
+            expand=True,
         )
+        self._verb = verb
         self._tasks: dict[str, TaskID] = {}
 
     def start(self, label: str, total: int, done: int = 0) -> None:
-        """Show a bar for the file, or set its bar back."""
+        """Show a bar for the file, or set its bar back; in `FILE: verifying` the label has a verb of its own."""
         if label in self._tasks:
             self._progress.reset(self._tasks[label], total=total, completed=done)
         else:
-            self._tasks[label] = self._progress.add_task(label, total=total, completed=done)
+            file, _, work = label.partition(": ")
+            verb = work.capitalize() or self._verb
+            self._tasks[label] = self._progress.add_task(file, total=total, completed=done, verb=verb)
 
     def at(self, label: str, done: int) -> None:
         """Move the file's bar."""
