@@ -58,6 +58,8 @@ def main() -> None:
     debug = "--debug" in sys.argv
     try:
         code = app(standalone_mode=False) or 0
+        if code == INTERRUPTED:  # typer has caught it
+            raise KeyboardInterrupt
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit) as ending:
         if not _reader_gone(ending):

@@ -61,6 +61,7 @@ def _pull(plan: Plan) -> None:
     from gguf_vl.cli.progress import progress
     from gguf_vl.gguf.wire import shown
     from gguf_vl.store import pull as store
+    from gguf_vl.store.place import unfinished
     from gguf_vl.store.progress import size
 
     if store.is_installed(plan):
@@ -73,8 +74,13 @@ def _pull(plan: Plan) -> None:
         print(f"{shown(wanted.remote.name)}, {n_bytes}", file=sys.stderr)
     to_fetch = size(store.to_fetch(plan))
     print(f"from {shown(plan.repository)}\nto   {plan.folder}, {to_fetch} to fetch", file=sys.stderr)
-    with progress("Fetching") as told:
-        local = store.pull(plan, told)
+    try:
+        with progress("Fetching") as told:
+            local = store.pull(plan, told)
+    except KeyboardInterrupt:
+        here = sum(each.n_bytes for each in unfinished() if each.folder == plan.staging)
+        print(f"{size(here)} of {plan.name} are here: the same command goes on with them.", file=sys.stderr)
+        raise
     print(f"{local.name} is installed and verified. Try: gguf-vl ask -m {local.name} PICTURE QUESTION")
 
 

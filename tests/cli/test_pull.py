@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -86,6 +87,9 @@ def test_interrupted_it_says_so_and_keeps_what_it_has(hub: Hub) -> None:
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130
     assert b"Traceback" not in said
+    *_, kept, last = said.decode().splitlines()
+    assert re.fullmatch(rf"\d\.\d MB of {NAME} are here: the same command goes on with them\.", kept)
+    assert last == "Interrupted."
     assert list(paths.models_dir().glob(f".pull-{NAME}-*/*.part"))
 
 
