@@ -134,7 +134,10 @@ def rm(
         if folder.is_symlink():
             print(f"  It is a link to {folder.resolve()}, which stays.")
         for begun in removal.unfinished:
-            print(f"  {size(begun.n_bytes)} of that are what an unfinished pull has fetched.")
+            kind = "a pull" if removal.busy else "an unfinished pull"
+            print(f"  {size(begun.n_bytes)} of that are what {kind} has fetched.")
+        if removal.busy:
+            print(f"  {removal.busy}")
         for path in removal.shared:
             print(f"  {path.name} frees nothing: it is on this disk under another name too, which stays.")
         for path in removal.referenced:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from gguf_vl.errors import InvalidModelFile, ModelNotFound, UsageError
+from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound, UsageError
 from gguf_vl.store import place
 from gguf_vl.store.disk import telling
 from gguf_vl.store.place import Unfinished, files_in, folder_name
@@ -21,7 +23,8 @@ class Removal:
 
     `folder` is None where only pulls were begun, which are `unfinished`; where it is a link, only that goes. `frees` is
     bytes. `shared` are its files that stay on the disk under another name, a second model's or another program's;
-    `referenced` those that belong to another program and are not touched.
+    `referenced` those that belong to another program and are not touched. `busy` says that another process is at work
+    on it just now.
     """
 
     name: str
@@ -30,6 +33,9 @@ class Removal:
     shared: tuple[Path, ...]
     referenced: tuple[Path, ...]
     unfinished: tuple[Unfinished, ...]
+    contents: frozenset[tuple[Path, int, int, int]]
+    """Every file that goes: where, on which device, its inode and its size in bytes."""
+    busy: str | None
 
 
 def plan_removals(names: Sequence[str]) -> list[Removal]:
@@ -49,10 +55,16 @@ def plan_removals(names: Sequence[str]) -> list[Removal]:
 
 
 def remove(removal: Removal, progress: Progress | None = None) -> None:
-    """Remove what is here of the model, after waiting for another process that is at it."""
+    """Remove the model, after waiting for another process that is at it; nothing where that has removed it.
+
+    Raises `GgufVlError` where more would go now than the removal says.
+    """
     with place.locked(removal.name, progress or Silent()):
-        model = place.entry_of(removal.name)
-        for folder in (*([model] if model else ()), *(each.folder for each in _begun(removal.name))):
+        model, begun = place.entry_of(removal.name), _begun(removal.name)
+        if not _contents(model, begun) <= removal.contents:
+            what = f"{removal.name} has changed since it was looked at, and was not removed."
+            raise GgufVlError(what, f"See `gguf-vl list`; if it is to go as it is now: gguf-vl rm {removal.name}")
+        for folder in (*([model] if model else ()), *(each.folder for each in begun)):
             with telling(folder, "removed"):
                 if folder.is_symlink() or not folder.is_dir():
                     folder.unlink()
@@ -69,7 +81,24 @@ def _planned(name: str) -> Removal:
     own = list(files_in(folder)) if folder and not folder.is_symlink() else []
     frees = sum(found.st_size for _, found in own if found.st_nlink == 1) + sum(each.n_bytes for each in begun)
     shared = tuple(path for path, found in own if found.st_nlink > 1)
-    return Removal(name, folder, frees, shared, _referenced(folder) if folder and own else (), begun)
+    referenced = _referenced(folder) if folder and own else ()
+    return Removal(name, folder, frees, shared, referenced, begun, _contents(folder, begun), _busy(name, begun))
+
+
+def _contents(model: Path | None, begun: Sequence[Unfinished]) -> frozenset[tuple[Path, int, int, int]]:
+    found = [item for each in begun for item in files_in(each.folder)]
+    if model:
+        found += [(model, model.lstat()), *(() if model.is_symlink() else files_in(model))]
+    return frozenset((path, of.st_dev, of.st_ino, 0 if stat.S_ISDIR(of.st_mode) else of.st_size) for path, of in found)
+
+
+def _busy(name: str, begun: Sequence[Unfinished]) -> str | None:
+    """That a pull of it is running, in a sentence."""
+    try:
+        with place.locked(name, Silent(), wait=False) if begun else nullcontext():
+            return None
+    except GgufVlError as error:
+        return error.what
 
 
 def _begun(name: str) -> tuple[Unfinished, ...]:

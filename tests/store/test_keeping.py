@@ -329,6 +329,27 @@ def test_what_interrupted_pulls_have_left_is_counted_and_goes_too(folder: Path) 
     assert left() == []
 
 
+@pytest.mark.parametrize("is_begun", [False, True], ids=["another pull", "the pull that was running"])
+def test_what_was_installed_while_it_waited_is_not_removed(folder: Path, is_begun: bool) -> None:
+    staging = paths.models_dir() / ".pull-mine-f16-0123abcd"
+    shutil.copytree(folder, staging)
+    if is_begun:
+        shutil.rmtree(folder)
+    with FileLock(paths.models_dir() / ".mine-f16.lock"):
+        removal = plan_removal("mine:f16")
+        assert removal.busy == "Another gguf-vl is at work on mine:f16."
+    if not is_begun:
+        shutil.rmtree(folder)
+    staging.rename(folder)
+    with pytest.raises(GgufVlError, match="has changed since"):
+        remove(removal)
+    assert len(list(folder.iterdir())) == 3
+    again = plan_removal("mine:f16")
+    assert again.busy is None
+    remove(again)
+    assert left() == []
+
+
 def test_removing_waits_for_who_is_at_work_on_the_model(folder: Path) -> None:
     waiting = threading.Event()
 
