@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,16 +39,18 @@ class Removal:
 
 
 def plan_removals(names: Sequence[str]) -> list[Removal]:
-    """What `remove` would do, each model once.
+    """What `remove` would do, each model once. A file that several of them have counts for the first.
 
     Raises `ModelNotFound`, and `UsageError` for the model inside this package and for one of which another one, that
     is to stay, uses a file where it is.
     """
-    removals = [_planned(name) for name in {folder_name(name).casefold(): name for name in names}.values()]
-    going = {removal.folder for removal in removals}
+    wanted = {folder_name(name).casefold(): name for name in names}.values()
+    places = {name: (place.entry_of(name), _begun(name)) for name in wanted}
+    going = Counter(_inode(of) for found in places.values() for _, of in _files(*found))
+    removals = [_planned(name, folder, begun, going) for name, (folder, begun) in places.items()]
     for removal in removals:
         for user, record in place.needed_elsewhere(removal.folder) if removal.folder else ():
-            if user not in going:
+            if user not in {removal.folder for removal in removals}:
                 what = f"{user.name} uses {Path(record.path).name} of {removal.name} where it is."
                 raise UsageError(what, f"Remove both, or {user.name} alone: gguf-vl rm {user.name}")
     return removals
@@ -72,24 +74,35 @@ def remove(removal: Removal, progress: Progress | None = None) -> None:
                     place.discard(folder)
 
 
-def _planned(name: str) -> Removal:
+def _planned(name: str, folder: Path | None, begun: tuple[Unfinished, ...], going: Counter[tuple[int, int]]) -> Removal:
+    """`going` are the names that go of every file, and is emptied of those counted here."""
     if name.casefold() == "pocket":
         raise UsageError("pocket is part of gguf-vl and stays.", "See `gguf-vl list` for what can be removed.")
-    folder, begun = place.entry_of(name), _begun(name)
     if folder is None and not begun:
         raise ModelNotFound(f"There is no model {name} to remove.", "See `gguf-vl list`.")
     own = list(files_in(folder)) if folder and not folder.is_symlink() else []
-    frees = sum(found.st_size for _, found in own if found.st_nlink == 1) + sum(each.n_bytes for each in begun)
-    shared = tuple(path for path, found in own if found.st_nlink > 1)
+    shared = tuple(path for path, of in own if of.st_nlink > going.get(_inode(of), of.st_nlink))
+    frees = 0
+    for _, of in _files(folder, begun):
+        if going.get(_inode(of)) == of.st_nlink:
+            frees += of.st_size
+            del going[_inode(of)]
     referenced = _referenced(folder) if folder and own else ()
     return Removal(name, folder, frees, shared, referenced, begun, _contents(folder, begun), _busy(name, begun))
 
 
-def _contents(model: Path | None, begun: Sequence[Unfinished]) -> frozenset[tuple[Path, int, int, int]]:
-    found = [item for each in begun for item in files_in(each.folder)]
-    if model:
-        found += [(model, model.lstat()), *(() if model.is_symlink() else files_in(model))]
-    return frozenset((path, of.st_dev, of.st_ino, 0 if stat.S_ISDIR(of.st_mode) else of.st_size) for path, of in found)
+def _files(folder: Path | None, begun: Sequence[Unfinished]) -> Iterator[tuple[Path, os.stat_result]]:
+    for each in (*([folder] if folder and not folder.is_symlink() else ()), *(each.folder for each in begun)):
+        yield from files_in(each)
+
+
+def _inode(of: os.stat_result) -> tuple[int, int]:
+    return of.st_dev, of.st_ino
+
+
+def _contents(folder: Path | None, begun: Sequence[Unfinished]) -> frozenset[tuple[Path, int, int, int]]:
+    files = {(path, *_inode(of), of.st_size) for path, of in _files(folder, begun)}
+    return frozenset(files | ({(folder, *_inode(folder.lstat()), 0)} if folder else set()))
 
 
 def _busy(name: str, begun: Sequence[Unfinished]) -> str | None:

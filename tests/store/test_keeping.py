@@ -128,6 +128,22 @@ def test_files_with_another_name_elsewhere_free_nothing_and_stay_there(folder: P
     assert (tmp_path / "theirs.gguf").read_bytes() == PROJECTOR.read_bytes()
 
 
+def test_files_of_which_every_name_goes_are_freed_once(folder: Path, tmp_path: Path) -> None:
+    twin = paths.models_dir() / "twin"
+    twin.mkdir()
+    for file in (TEXT, PROJECTOR):
+        os.link(folder / file.name, twin / file.name)
+    assert plan_removal("twin").frees == 0
+    removals = plan_removals(["mine:f16", "twin"])
+    assert sum(each.frees for each in removals) == sum(path.stat().st_size for path in folder.iterdir())
+    assert [each.shared for each in removals] == [(), ()]
+    os.link(folder / TEXT.name, tmp_path / "theirs.gguf")
+    assert [path.name for each in plan_removals(["mine:f16", "twin"]) for path in each.shared] == [TEXT.name] * 2
+    for removal in removals:
+        remove(removal)
+    assert left() == []
+
+
 def test_a_file_of_another_program_is_used_and_never_removed(tmp_path: Path) -> None:
     theirs = tmp_path / "theirs.gguf"
     shutil.copy(TEXT, theirs)
