@@ -180,6 +180,15 @@ def test_a_bundle_whose_parts_had_begun_to_get_their_names_is_finished(models: N
     assert both(out, split=4_000_000) == whole
 
 
+@pytest.mark.parametrize("taken", ["x.tar.002", "x.tar.003", "x.tar.002.part", "x.tar.999"])
+def test_parts_of_somebody_elses_are_left_alone(tmp_path: Path, taken: str) -> None:
+    (tmp_path / taken).write_bytes(b"theirs")
+    with pytest.raises(UsageError, match=rf"{taken} is there already"):
+        create(["pocket"], tmp_path / "x.tar", SILENT, split=4_000_000)
+    create(["pocket"], tmp_path / "x.tar", SILENT)
+    assert (tmp_path / taken).read_bytes() == b"theirs"
+
+
 def test_weights_that_are_not_what_their_receipt_says_are_not_packed(tmp_path: Path) -> None:
     folder = install_model("a")
     with (folder / TEXT.name).open("r+b") as stream:

@@ -203,8 +203,8 @@ def _opened(source: _Source) -> BinaryIO:
 
 
 def _check_place(out: Path, split: int | None) -> None:
-    for taken in (out, out.with_name(f"{out.name}.001")):
-        if taken.exists():
+    for taken in (out, out.with_name(f"{out.name}.001"), Output(out, split).in_the_way()):
+        if taken and taken.exists():
             raise UsageError(f"{taken} is there already.", "Give another name with -o, or remove it first.")
     if not out.parent.is_dir():
         raise MissingOrInvalid(f"There is no folder {out.parent}.", "Make it, or give another place with -o.")

@@ -13,6 +13,7 @@ from gguf_vl.errors import MissingOrInvalid, UsageError
 from gguf_vl.store.disk import sync, telling
 
 MAX_PARTS = 999
+UNFINISHED = ".part"
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -37,7 +38,7 @@ def parts_of(path: Path) -> list[Path]:
 
 def unfinished_name(path: Path) -> Path:
     """What a file is called until all of the bundle is written."""
-    return path.with_name(f"{path.name}.part")
+    return path.with_name(path.name + UNFINISHED)
 
 
 class Joined:
@@ -96,9 +97,9 @@ class Output:
 
     def existing(self) -> list[Path]:
         """The unfinished files that are there."""
-        if self._split:
-            for final in _numbered(self.path, 2):  # renamed already when the process ended
-                final.replace(unfinished_name(final))
+        for part in self._own_parts() if self._split else ():
+            if part.suffix != UNFINISHED:
+                part.replace(unfinished_name(part))
         found = []
         for number in range(1, MAX_PARTS + 1):
             part = unfinished_name(self._name(number))
@@ -110,12 +111,21 @@ class Output:
                 break
         return found
 
+    def in_the_way(self) -> Path | None:
+        """A file of a part's name that no unfinished packing under this name has left."""
+        own = self._own_parts()
+        for number in range(1, MAX_PARTS + 1) if self._split else ():
+            for path in (self._part(number), unfinished_name(self._part(number))):
+                if path.exists() and path not in own:
+                    return path
+        return None
+
     def truncate(self, at: int) -> None:
         """Keep the first `at` bytes, throw away everything else unfinished under this name, and go on there."""
         self.close()
         self.at = at
         kept = {unfinished_name(self._name(number)) for number in range(1, self._number(at) + 1)}
-        for stray in (unfinished_name(self.path), *self._unfinished_parts()):
+        for stray in (unfinished_name(self.path), *reversed(self._own_parts())):
             if stray not in kept:
                 stray.unlink(missing_ok=True)
         if at and (not self._split or at % self._split):
@@ -156,19 +166,31 @@ class Output:
                 os.fsync(stream.fileno())
 
     def _name(self, number: int) -> Path:
-        return self.path.with_name(f"{self.path.name}.{number:03}") if self._split else self.path
+        return self._part(number) if self._split else self.path
+
+    def _part(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number:03}")
 
     def _number(self, at: int) -> int:
         """The part that the `at`-th byte is in, both counted from 1; 0 for no byte."""
         return -(-at // self._split) if self._split else min(at, 1)
 
-    def _unfinished_parts(self) -> Iterator[Path]:
+    def _own_parts(self) -> list[Path]:
+        """What a packing in parts has left, where its first is unfinished: some may have got their names already."""
+        own: list[Path] = []
         for number in range(1, MAX_PARTS + 1):
-            yield unfinished_name(self.path.with_name(f"{self.path.name}.{number:03}"))
+            final = self._part(number)
+            if unfinished_name(final).is_file():
+                own.append(unfinished_name(final))
+            elif own and final.is_file():
+                own.append(final)
+            else:
+                break
+        return own
 
 
-def _numbered(base: Path, first: int = 1) -> Iterator[Path]:
-    for number in range(first, MAX_PARTS + 1):
+def _numbered(base: Path) -> Iterator[Path]:
+    for number in range(1, MAX_PARTS + 1):
         part = base.with_name(f"{base.name}.{number:03}")
         if not part.is_file():
             return
