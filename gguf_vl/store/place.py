@@ -6,7 +6,8 @@
     folder_name(name) -> str               `8b:q8_0` lives in `8b-q8_0`
     folder_of(name) -> Path | None         its folder, case ignored; it may be broken
     entry_of(name) -> Path | None          whatever has its place: a folder, a link, a file
-    check_free(name, fix)                  UsageError when a model of that name is here
+    foreign(name, file) -> str | None      why the catalogue's model of that name cannot have such a file
+    check_may_have(name, files, …)         whether these files may have this name, for all that takes models in
     replaceable(name) -> Path | None       the folder that a new model would replace; refuses one that is not ours
     with locked(name, progress): …         one process at a time changes a model; wait=False: GgufVlError instead
     with staging() as folder: …            a hidden folder to fill, gone at the end
@@ -28,7 +29,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from gguf_vl import catalogue, paths
+from gguf_vl.catalogue import File, Model, Variant
 from gguf_vl.errors import GgufVlError, InvalidModelFile, UsageError
 from gguf_vl.gguf.wire import shown
 from gguf_vl.store import receipt as receipts
@@ -104,10 +106,38 @@ def entry_of(name: str) -> Path | None:
     return next((path for path in _visible() if path.name.casefold() == wanted), None)
 
 
-def check_free(name: str, fix: str) -> None:
-    """`UsageError` when a model of that name is here already."""
-    if folder := folder_of(name):
-        raise UsageError(f"{name} is here already with other files, in {shown(folder)}.", fix)
+def foreign(name: str, file: File) -> str | None:
+    """Why the model that the catalogue calls so cannot have this file, in words that follow the file's name.
+
+    None when it can, or when the catalogue calls nothing so. Where the catalogue has no hash, its file's name will do.
+    """
+    meant = _catalogue_names().get(folder_name(name).casefold())
+    if meant is None:
+        return None
+    called, model, variant = meant
+    if any(_is_published(file, known) for known in (variant.file, *(each.file for each in model.projectors))):
+        return None
+    return f"is none of the files that the catalogue calls {called}"
+
+
+def check_may_have(name: str, files: Sequence[File], *, source: str | None = None, fix: str) -> None:
+    """`UsageError` unless a model of these files, the text model first, may be called so; `fix` is what else to do.
+
+    A name of the catalogue is for its files, and pocket's for no other. A model that is here may be replaced by one
+    from the same `source`, a repository, or with the same text model; without a source it is never replaced. Raises
+    what `replaceable` does, too.
+    """
+    check_name(name)
+    if folder_name(name).casefold() == "pocket":
+        raise UsageError("pocket is the name of the model inside this package.", fix)
+    for file in files:
+        if why := foreign(name, file):
+            raise UsageError(f"{shown(file.name)} cannot be called {name}: it {why}.", fix)
+    if source is None and (here := entry_of(name)):
+        raise UsageError(f"{name} is here already with other files, in {shown(here)}.", fix)
+    receipt = read_receipt(here) if source and (here := replaceable(name)) else None
+    if receipt and not receipt.source.startswith(f"{source} on ") and receipt.model.sha256 != files[0].sha256:
+        raise UsageError(f"{receipt.name} is here already, from {shown(receipt.source)}.", fix)
 
 
 def replaceable(name: str) -> Path | None:
@@ -285,7 +315,8 @@ def unfinished() -> list[Unfinished]:
     for folder in sorted(place.glob(".pull-*")) if place.is_dir() else ():
         if pull := _UNFINISHED.fullmatch(folder.name):
             n_bytes = sum(found.st_size for _, found in files_in(folder))
-            found.append(Unfinished(known.get(pull[1], pull[1]), folder, n_bytes))
+            name = known[pull[1]][0] if pull[1] in known else pull[1]
+            found.append(Unfinished(name, folder, n_bytes))
     return found
 
 
@@ -307,11 +338,18 @@ def _names(receipt: Receipt) -> set[str]:
     return {receipts.NAME, *(record.path for record in receipt.files)}
 
 
-def _catalogue_names() -> dict[str, str]:
-    """Folder's name → name of every model of the catalogue."""
-    models = catalogue.load_catalogue()
-    names = [f"{model.name}:{variant.quant}" for model in models.values() for variant in model.variants]
-    return {folder_name(name): name for name in (*models, *names)}
+def _catalogue_names() -> dict[str, tuple[str, Model, Variant]]:
+    """Folder's name → the name, and what it means, for every name of the catalogue."""
+    models = catalogue.load_catalogue().values()
+    names = [(model.name, model, model.default) for model in models]
+    names += [(f"{model.name}:{variant.quant}", model, variant) for model in models for variant in model.variants]
+    return {folder_name(each[0]): each for each in names}
+
+
+def _is_published(file: File, known: File) -> bool:
+    if known.sha256:
+        return file.sha256 == known.sha256
+    return file.name.casefold() == known.name.casefold() and known.size in (None, file.size)
 
 
 def _visible() -> list[Path]:

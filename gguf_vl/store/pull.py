@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gguf_vl import paths
-from gguf_vl.errors import InvalidModelFile, Unreachable, UsageError
+from gguf_vl.errors import InvalidModelFile, Unreachable
 from gguf_vl.gguf import Header, projector_shape, read_header, text_shape
 from gguf_vl.store import disk, library, place
 from gguf_vl.store.belonging import objection, training_of
@@ -52,13 +52,13 @@ def pull(plan: Plan, progress: Progress) -> LocalModel:
 
     Where the source falls silent half-way, the plan's fallback goes on with what has arrived. Raises
     `VerificationFailed` for wrong bytes, `InvalidModelFile` for two files that don't belong together (before they are
-    fetched whole), `UsageError` when another model has the name, `GgufVlError` for too little disk, and `Unreachable`
-    for a network that does not come back. What has arrived stays for the next attempt.
+    fetched whole), `UsageError` when these files may not have the name, `GgufVlError` for too little disk, and
+    `Unreachable` for a network that does not come back. What has arrived stays for the next attempt.
     """
     with place.locked(plan.name, progress):
+        plan.check_name()
         if is_installed(plan):  # the other one has done it
             return library.open_folder(plan.folder)
-        _check_place(plan)
         check_disk([plan])
         with disk.telling(plan.staging, "written"):
             try:
@@ -98,19 +98,6 @@ def _record(receipt: Receipt, plan: Plan, wanted: Wanted) -> FileRecord | None:
             if is_it and record.verified and os.path.getsize(record.at(plan.folder)) == record.size:
                 return record
     return None
-
-
-def _check_place(plan: Plan) -> None:
-    """Refuse to replace a model that came from elsewhere, and what is not ours."""
-    if place.replaceable(plan.name) is None:
-        return
-    receipt = _receipt(plan)
-    catalogue_name = place.folder_name(plan.name) in place.reserved()
-    if receipt and not catalogue_name and not receipt.source.startswith(f"{plan.repository.id} on "):
-        raise UsageError(
-            f"{plan.name} is here already, from {receipt.source}.",
-            f"Give this one a name of its own with --name, or take the other away: gguf-vl rm {plan.name}",
-        )
 
 
 def _check_pair(plan: Plan, progress: Progress) -> None:

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Literal, Protocol
 from urllib.parse import quote
 
+from gguf_vl.catalogue import File
 from gguf_vl.errors import GgufVlError, ModelNotFound, OfflineError, Unreachable
 
 MODELSCOPE = "https://www.modelscope.cn"
@@ -44,6 +45,11 @@ class RemoteFile:
     def name(self) -> str:
         """The file's own name."""
         return self.path.rpartition("/")[2]
+
+    @property
+    def promised(self) -> File:
+        """The file as the hub describes it."""
+        return File(self.name, self.size, self.sha256)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,15 +62,25 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Where the model will be."""
-        return paths.models_dir() / place.folder_name(self.name)
+        """Where the model is, or will be."""
+        return place.entry_of(self.name) or paths.models_dir() / place.folder_name(self.name)
 
     @property
     def staging(self) -> Path:
         """Where these very files wait until all are right."""
         content = " ".join(wanted.remote.sha256 or f"{wanted.remote.url} {wanted.remote.size}" for wanted in self.files)
         key = hashlib.sha256(content.encode()).hexdigest()[:8]
-        return self.folder.with_name(f".pull-{self.folder.name}-{key}")
+        return paths.models_dir() / f".pull-{place.folder_name(self.name).casefold()}-{key}"
+
+    def check_name(self) -> None:
+        """`UsageError` when these files may not have this name."""
+        place.check_may_have(
+            self.name,
+            [wanted.remote.promised for wanted in self.files],
+            source=self.repository.id,
+            fix="Give this one a name of its own with --name"
+            + (f", or take the other away: gguf-vl rm {self.name}" if place.entry_of(self.name) else "."),
+        )
 
 
 def plan(
@@ -85,8 +95,8 @@ def plan(
 
     `mmproj` wishes for a projector's quantisation, `name` for another name than the model's own. Without a `source`
     Hugging Face is asked, and ModelScope for a catalogue model where it cannot be reached. `choose` is asked where a
-    repository leaves several possibilities. Raises `ModelNotFound`, `UsageError`, `VerificationFailed` when a hub's
-    hash is not the catalogue's, and what `Source.repository` raises.
+    repository leaves several possibilities. Raises `ModelNotFound`, `UsageError`, also for a name that these files may
+    not have, `VerificationFailed` when a hub's hash is not the catalogue's, and what `Source.repository` raises.
     """
     if name is not None:
         place.check_name(name)
@@ -99,7 +109,9 @@ def plan(
         raise UsageError(f"{shown(wish)} is no catalogue name.", f"A repository is pulled as hf:{shown(wish)}.")
     else:
         found = _of_catalogue(wish, mmproj, source)
-    return replace(found, name=name) if name else found
+    found = replace(found, name=name) if name else found
+    found.check_name()
+    return found
 
 
 # --- the catalogue's models -------------------------------------------------------------------------------------------

@@ -278,6 +278,14 @@ def test_a_name_that_other_content_has_is_refused_and_another_name_helps(tmp_pat
         adopt(one_pair(*pair), "ANOTHER")
 
 
+@pytest.mark.parametrize("name", ["8b", "8B-q8_0", "pocket"])
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_name_that_means_another_model_is_not_given(pair: Files, name: str, dry_run: bool) -> None:
+    [outcome] = bring_in(found_in(pair), name=name, dry_run=dry_run)
+    assert (outcome.state, type(outcome.error)) == ("not taken", UsageError)
+    assert nothing_was_taken_in()
+
+
 def test_a_name_is_for_one_model(tmp_path: Path, pair: Files) -> None:
     shutil.copy(pair[0], tmp_path / "one.gguf")
     relabelled(POCKET, tmp_path / "two.gguf", {"general.name": "two"})

@@ -8,6 +8,7 @@ from typing import Any
 import gguf
 import pytest
 
+from gguf_vl import catalogue
 from gguf_vl.store.adopt import Outcome, bring_in, found_in
 from gguf_vl.store.belonging import first_telling
 from tests.gguf import gguf_files
@@ -112,8 +113,8 @@ def test_another_text_model_in_the_folder_is_taken_without_the_projector(tmp_pat
     mmproj_file(tmp_path, "mmproj-Qwen3VL-2B-Instruct-F16.gguf")
     relabelled(POCKET, tmp_path / "pebble.gguf", {})
     assert sorted((o.state, o.name, o.mmproj is None) for o in foreseen(tmp_path)) == [
-        ("would import", "2b", False),
         ("would import", "pebble", True),
+        ("would import", "qwen3vl-2b-instruct-q4_k_m", False),
     ]
 
 
@@ -131,11 +132,13 @@ def test_the_catalogues_projector_is_chosen_for_a_published_file(tmp_path: Path)
 @pytest.mark.parametrize(
     ("file", "said", "name"),
     [
-        ("Qwen3VL-2B-Instruct-Q4_K_M.gguf", {}, "2b"),
+        ("Qwen3VL-2B-Instruct-Q4_K_M.gguf", {}, "qwen3vl-2b-instruct-q4_k_m"),
         ("Qwen3VL-2B-Thinking-Q8_0.gguf", {}, "2b-thinking:q8_0"),
-        ("Qwen3-VL-2B-Instruct-Q4_K_M.gguf", {"name": "Qwen3-Vl-2B-Instruct", "finetune": "Instruct"}, "2b"),
-        ("model.gguf", {"name": "Qwen3 VL 2B Thinking"}, "2b-thinking"),
-        ("qwen.gguf", {"file_type": int(gguf.LlamaFileType.MOSTLY_Q8_0)}, "2b:q8_0"),
+        ("Qwen3VL-4B-Thinking-Q8_0.gguf", {}, "qwen3vl-4b-thinking-q8_0"),
+        (catalogue.find("2b")[1].file.sha256, {}, "2b"),
+        (catalogue.find("2b:q8_0")[1].file.sha256, {}, "2b:q8_0"),
+        ("model.gguf", {"name": "Qwen3 VL 2B Thinking"}, "qwen3-vl-2b-thinking-q4_k_m"),
+        ("qwen.gguf", {"file_type": int(gguf.LlamaFileType.MOSTLY_Q8_0)}, "qwen"),
         ("Qwen3-VL-2B-Instruct-Q5_K_M.gguf", {"file_type": 17}, "qwen3-vl-2b-instruct-q5_k_m"),
         ("Qwen3-VL-2B-Instruct-abliterated-Q4_K_M.gguf", {}, "qwen3-vl-2b-instruct-abliterated-q4_k_m"),
         ("Qwen3-VL-2B-Q4_K_M.gguf", {"finetune": "OCR"}, "qwen3-vl-2b-q4_k_m"),
@@ -145,10 +148,13 @@ def test_the_catalogues_projector_is_chosen_for_a_published_file(tmp_path: Path)
         ("图.gguf", {"name": "图"}, "model"),
     ],
 )
-def test_a_model_is_called_as_in_the_catalogue_or_by_its_own_name(
+def test_a_published_file_is_called_as_in_the_catalogue_and_any_other_by_its_own_name(
     tmp_path: Path, file: str, said: dict[str, Any], name: str
 ) -> None:
-    assert [(o.state, o.name) for o in foreseen(text_file(tmp_path, file, **said))] == [("would import", name)]
+    """Hugging Face's `blobs` are named by their hashes."""
+    folder = tmp_path / "blobs"
+    folder.mkdir()
+    assert [(o.state, o.name) for o in foreseen(text_file(folder, file, **said))] == [("would import", name)]
 
 
 def test_two_models_of_one_name_are_told_apart_before_anything_is_done(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_a_model_with_other_content_is_not_replaced(bundle: Path, models: Path, 
         shutil.rmtree(folder)
         folder.touch() if how == "a file" else folder.mkdir()
     before = contents(models)
-    with pytest.raises(GgufVlError, match="other content") as caught:
+    with pytest.raises(UsageError, match="other files") as caught:
         install(bundle, SILENT)
     assert "gguf-vl rm a" in caught.value.fix
     assert contents(models) == before
@@ -161,7 +161,7 @@ def test_a_model_that_came_in_the_meantime_is_kept_and_the_others_are_not_instal
             (models / "b-q8_0").mkdir()
             (models / "b-q8_0" / "theirs").touch()
 
-    with pytest.raises(GgufVlError, match="other content"):
+    with pytest.raises(GgufVlError, match="other files"):
         install(bundle, Watching(look))
     assert visible(models) == ["b-q8_0"]
 

@@ -152,15 +152,25 @@ def test_a_model_of_another_size_than_its_name_says_is_refused(
     assert [path.name for path in models.iterdir() if not path.name.endswith(".lock")] == []
 
 
-def test_another_conversion_of_a_known_model_is_installed_on_the_bundles_word(
+@pytest.mark.parametrize("name", ["mini", "Mini", "mini:f16", "mini-f16", "MINI-F16"])
+def test_what_is_called_like_a_known_model_and_is_none_of_its_files_is_refused(
+    known: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    mini(tmp_path / "files", of_other_bytes(True), file="own.gguf", name=name)
+    bundle = create([name], tmp_path / "m.tar", SILENT).files[0]
+    known.learn()
+    assert "own.gguf is none of the files" in refused(bundle, another_machine(monkeypatch, tmp_path / "there"))
+
+
+def test_another_conversion_of_a_known_model_is_installed_under_a_name_of_its_own(
     known: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mini(tmp_path / "files", of_other_bytes(True), file="own.gguf")
-    bundle = create(["mini"], tmp_path / "m.tar", SILENT).files[0]
+    mini(tmp_path / "files", of_other_bytes(True), file="own.gguf", name="mine")
+    bundle = create(["mine"], tmp_path / "m.tar", SILENT).files[0]
     known.learn()
     models = another_machine(monkeypatch, tmp_path / "there")
     install(bundle, SILENT)
-    receipt = read_receipt(models / "mini")
+    receipt = read_receipt(models / "mine")
     assert receipt
     assert [file.promised_by for file in receipt.files] == ["bundle", "catalogue"]
 

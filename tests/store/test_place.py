@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gguf_vl import paths
+from gguf_vl import catalogue, paths
+from gguf_vl.catalogue import File
 from gguf_vl.errors import GgufVlError, InvalidModelFile, UsageError
 from gguf_vl.store import place
 from gguf_vl.store.place import check_name, folder_name, keep, locked, name_from, staging, sweep, take_over
@@ -89,10 +91,48 @@ def test_a_folder_is_found_whatever_its_case_and_hidden_ones_never() -> None:
     assert place.folder_of("mINE") == paths.models_dir() / "Mine"
     assert place.folder_of(".pull-x-01234567") is None
     assert place.folder_of("POCKET") == paths.pocket_dir()
-    with pytest.raises(UsageError, match="here already") as caught:
-        place.check_free("mine", "Do this.")
+
+
+PUBLISHED = catalogue.find("8b:q8_0")[1]
+OTHER = File("weights.gguf", 7, "0" * 64)
+
+
+@pytest.mark.parametrize("name", ["8b", "8B", "8b:q8_0", "8B-Q8_0", "8b:q4_k_m", "2b-thinking", "pocket", "POCKET"])
+@pytest.mark.parametrize("source", [None, "some/one"])
+def test_a_name_that_means_another_model_is_for_no_other(name: str, source: str | None) -> None:
+    with pytest.raises(UsageError) as caught:
+        place.check_may_have(name, [OTHER], source=source, fix="Do this.")
     assert caught.value.fix == "Do this."
-    place.check_free("yours", "")
+
+
+def test_a_name_of_the_catalogue_is_for_its_own_files() -> None:
+    place.check_may_have("8b:q8_0", [PUBLISHED.file, PUBLISHED.mmproj], fix="")
+    place.check_may_have("8B-Q8_0", [replace(PUBLISHED.file, name="renamed.gguf")], fix="")
+    unhashed = catalogue.find("2b-thinking")[1].file
+    assert unhashed.sha256 is None
+    place.check_may_have("2b-thinking", [replace(unhashed, name=unhashed.name.upper(), sha256="0" * 64)], fix="")
+    for name, files in (("8b", [PUBLISHED.file]), ("8b:q8_0", [PUBLISHED.file, OTHER])):
+        with pytest.raises(UsageError, match="none of the files that the catalogue calls"):
+            place.check_may_have(name, files, fix="")
+
+
+def test_a_model_is_replaced_only_from_its_own_source_or_by_itself_whatever_the_letters() -> None:
+    install("a.gguf")  # from "a test"
+    (paths.models_dir() / "own").mkdir()
+    new = File("new.gguf", 9, "1" * 64)
+    for name in ("mine", "MINE"):
+        with pytest.raises(UsageError, match="here already"):
+            place.check_may_have(name, [OTHER], fix="")
+        with pytest.raises(UsageError, match="mine is here already, from a test"):
+            place.check_may_have(name, [new], source="some/one", fix="")
+        place.check_may_have(name, [OTHER], source="some/one", fix="")
+    receipt = read_receipt(paths.models_dir() / "mine")
+    assert receipt
+    write_receipt(paths.models_dir() / "mine", replace(receipt, source="some/one on a hub (revision 1)"))
+    place.check_may_have("Mine", [new], source="some/one", fix="")
+    with pytest.raises(GgufVlError, match="has not made it"):
+        place.check_may_have("Own", [new], source="some/one", fix="")
+    place.check_may_have("yours", [new], fix="")
 
 
 # --- one at a time ---

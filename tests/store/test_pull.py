@@ -293,6 +293,22 @@ def test_another_repository_with_the_same_file_names_replaces_nothing(monkeypatc
     assert os.path.samefile(named.model, mine.model)
 
 
+def test_no_name_in_whatever_letters_lets_one_repository_replace_anothers_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = OF_POCKET[TEXT].read_bytes() + b"\0"
+    with Hub({REPO: Repo({**files()}), "other/tiny": Repo({**files(), TEXT: other})}) as hub:
+        at(monkeypatch, hub.url)
+        mine = pull(plan(f"hf:{REPO}", name="Holiday", choose=never), Silent())
+        for name in ("Holiday", "holiday", "HOLIDAY", "2b", "8B-q8_0", "pocket", "Pocket"):
+            with pytest.raises(UsageError):
+                plan("hf:other/tiny", name=name, choose=never)
+        assert is_installed(plan(f"hf:{REPO}", name="holiday", choose=never))
+        assert hub.bytes_sent(TEXT) == SIZE[TEXT]
+    assert installed() == ["Holiday"]
+    assert mine.model.read_bytes() == OF_POCKET[TEXT].read_bytes()
+
+
 @pytest.mark.usefixtures("published")
 def test_what_another_pull_left_never_gets_into_a_model(hub: Hub) -> None:
     pulled()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gguf_vl.catalogue import File
 from gguf_vl.errors import InvalidModelFile, VerificationFailed
 from gguf_vl.gguf.wire import shown
 from gguf_vl.store import library, place
@@ -44,6 +45,10 @@ class _Hashed:
     sha256: str
     promised_by: Promise
 
+    @property
+    def content(self) -> File:
+        return File(self.file.name, self.stat.st_size, self.sha256)
+
 
 def adopt(pair: Pair, name: str | None = None, progress: Progress | None = None) -> Adopted:
     """Take a pair in under `name`, or under the one that `name_for` finds, unless the same content is here already.
@@ -59,8 +64,9 @@ def adopt(pair: Pair, name: str | None = None, progress: Progress | None = None)
     hashed = [_hash(file, progress) for file in pair.files]
     if here := already_here(pair, name, [file.sha256 for file in hashed]):
         return Adopted(here, new=False)
-    name = name or name_for(pair, hashed[0].sha256)
-    check_free(name, pair)
+    files = [file.content for file in hashed]
+    name = name or name_for(pair, files)
+    check_may_have(name, pair, files)
     return _install(name, pair, hashed, progress)
 
 
@@ -80,10 +86,11 @@ def already_here(pair: Pair, name: str | None = None, sha256s: Sequence[str] = (
     return None
 
 
-def check_free(name: str, pair: Pair) -> None:
-    """`UsageError` when a model of that name is here already."""
+def check_may_have(name: str, pair: Pair, files: Sequence[File]) -> None:
+    """`UsageError` when the pair may not have that name, or a model of that name is here already."""
     quoted = " ".join(shlex.quote(shown(file.path)) for file in pair.files)
-    place.check_free(name, f"Give it a name of its own: gguf-vl import {quoted} --name NAME; or see `gguf-vl rm`.")
+    fix = f"Give it a name of its own: gguf-vl import {quoted} --name NAME; or see `gguf-vl rm`."
+    place.check_may_have(name, files, fix=fix)
 
 
 def promised(file: Candidate, size: int) -> tuple[str | None, str | None]:
@@ -131,7 +138,7 @@ def _install(name: str, pair: Pair, hashed: list[_Hashed], progress: Progress) -
     with place.staging() as staging, place.locked(name, progress):
         if here := already_here(pair, name, [file.sha256 for file in hashed]):
             return Adopted(here, new=False)
-        check_free(name, pair)
+        check_may_have(name, pair, [file.content for file in hashed])
         folder = staging / folder_name(name)
         with telling(folder, "written"):
             folder.mkdir()

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gguf_vl.catalogue import File
 from gguf_vl.errors import GgufVlError, MissingOrInvalid, UsageError, VerificationFailed
 from gguf_vl.store.library import LocalModel
 from gguf_vl.store.place import check_name, folder_name
 from gguf_vl.store.progress import Progress
 
-from .candidates import Group, Refused
-from .linking import adopt, already_here, check_free, promised
+from .candidates import Candidate, Group, Refused
+from .linking import adopt, already_here, check_may_have, promised
 from .naming import name_for
 from .pairing import Pair, pairs_in
 
@@ -76,15 +77,20 @@ def _taken(pair: Pair, name: str | None, progress: Progress | None) -> Outcome:
 
 def _foreseen(pair: Pair, name: str | None, promised_names: set[str]) -> Outcome:
     """Without hashing: a file counts as what the catalogue or its place says it is."""
-    hashes = [next(filter(None, promised(file, file.stat().st_size)), "") for file in pair.files]
-    if here := already_here(pair, name, hashes):
+    files = [_as_promised(file) for file in pair.files]
+    if here := already_here(pair, name, [file.sha256 or "" for file in files]):
         return _here("already here", pair, here)
-    name = name or name_for(pair, hashes[0])
-    check_free(name, pair)
-    if folder_name(name) in promised_names:
+    name = name or name_for(pair, files)
+    check_may_have(name, pair, files)
+    if folder_name(name).casefold() in promised_names:
         raise UsageError(f"Another of these would be {name}.", "Import each by its own path, with --name.")
-    promised_names.add(folder_name(name))
+    promised_names.add(folder_name(name).casefold())
     return Outcome("would import", *_where(pair), name=name)
+
+
+def _as_promised(file: Candidate) -> File:
+    n_bytes = file.stat().st_size
+    return File(file.name, n_bytes, next(filter(None, promised(file, n_bytes)), None))
 
 
 def _paired(found: Iterable[Group | Refused], only_qwen3vl: bool) -> Iterator[Pair | Refused]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from gguf_vl import paths
-from gguf_vl.errors import GgufVlError, InvalidModelFile
+from gguf_vl.errors import InvalidModelFile
 from gguf_vl.store import disk, library, place
 from gguf_vl.store.bundle import published
 from gguf_vl.store.bundle.manifest import MODELS, BundledModel
@@ -49,7 +49,7 @@ def install(path: Path, progress: Progress, trust: Path | None = None) -> Instal
     """Install the models of the bundle at `path`, a tar or the first of its parts.
 
     A model that is here with the same hashes stays as it is. Raises what `reading.verify` does, `GgufVlError` for too
-    little disk and for a model that is here with other content; then nothing has changed.
+    little disk and `UsageError` for a model that is here with other content; then nothing has changed.
     """
     with reading(path, progress, trust) as bundle:
         states = {model.folder: _state(model, progress) for model in bundle.verified.manifest.models}
@@ -74,18 +74,16 @@ def _folder(model: BundledModel) -> Path:
 
 
 def _state(model: BundledModel, progress: Progress) -> State:
-    """What is to become of a model. `GgufVlError` when something else is in its place."""
+    """What is to become of a model. `UsageError` when something else is in its place."""
     folder = _folder(model)
     if folder == paths.pocket_dir():
         return "embedded"
-    if not os.path.lexists(folder):
-        return "installed"
-    if _hashes(folder, model, progress) == [file.sha256 for file in model.files]:
+    if folder.is_dir() and _hashes(folder, model, progress) == [file.sha256 for file in model.files]:
         return "already here"
-    raise GgufVlError(
-        f"A model {model.name} is here with other content than the bundle's, in {folder}; nothing was changed.",
-        f"Remove it first, if you want the bundle's: gguf-vl rm {model.name}",
-    )
+    files = [file.content for file in model.files]
+    fix = f"Nothing was changed. Remove it first, if you want the bundle's: gguf-vl rm {model.name}"
+    place.check_may_have(model.name, files, fix=fix)
+    return "installed"
 
 
 def _hashes(folder: Path, model: BundledModel, progress: Progress) -> list[str] | None:

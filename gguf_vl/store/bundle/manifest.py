@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar, cast, get_args
 
+from gguf_vl.catalogue import File
 from gguf_vl.errors import MissingOrInvalid, VerificationFailed
 from gguf_vl.store import library, receipt
 from gguf_vl.store.place import DEVICE
@@ -52,6 +53,11 @@ class ModelFile:
     size: int
     sha256: str
     promised_by: Promise
+
+    @property
+    def content(self) -> File:
+        """The file as it can be compared with the catalogue's."""
+        return File(self.name, self.size, self.sha256)
 
 
 @dataclass(frozen=True, slots=True)

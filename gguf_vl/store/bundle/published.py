@@ -7,17 +7,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gguf_vl import __version__, catalogue
+from gguf_vl import __version__, catalogue, paths
 from gguf_vl.catalogue import Model
 from gguf_vl.errors import VerificationFailed
 from gguf_vl.gguf import read_header, text_shape
+from gguf_vl.store import place
 from gguf_vl.store.bundle.manifest import KEPT_ENTRY, BundledModel, Manifest, ModelFile
 from gguf_vl.store.known import models_of_sizes, published_files
 from gguf_vl.store.receipt import Promise
 
 
 def check(manifest: Manifest) -> None:
-    """See that no file of a bundle has a published file's name and is another: `VerificationFailed`.
+    """See that nothing in a bundle is called like a published file or model and is another: `VerificationFailed`.
 
     A model that is inside this package is not looked at: it is not installed from a bundle.
     """
@@ -32,8 +33,11 @@ def check(manifest: Manifest) -> None:
 
 
 def unlike_published(model: BundledModel, file: ModelFile) -> str | None:
-    """How a file differs from the published one of its name, in words that follow the name; None when it does not."""
-    if (own := _model(model, catalogue.load_catalogue())) and own.embedded:
+    """How a file differs from what it, or its model, is called in the catalogue, in words that follow its name.
+
+    None when it does not.
+    """
+    if place.folder_of(model.name) == paths.pocket_dir():
         return None
     for known in published_files():
         if known.name.casefold() == file.name.casefold():
@@ -41,7 +45,7 @@ def unlike_published(model: BundledModel, file: ModelFile) -> str | None:
                 return f"has {file.size} bytes, and the published file of that name has {known.size}"
             if known.sha256 not in (None, file.sha256):
                 return f"has the sha256 {file.sha256}, and the published file of that name has {known.sha256}"
-    return None
+    return place.foreign(model.name, file.content)
 
 
 def promised_by(file: ModelFile) -> Promise:
