@@ -11,7 +11,7 @@
     replaceable(name) -> Path | None       the folder that a new model would replace; refuses one that is not ours
     with locked(name, progress): …         one process at a time changes a model; wait=False: GgufVlError instead
     with staging() as folder: …            a hidden folder to fill, gone at the end
-    keep(record, old_folder, staging)      a file of the installed model that the new one keeps
+    keep(record, old_folder, staging)      a file of the installed model that the new one keeps, before `take_over`
     take_over(staging, name, receipt)      under the lock: the filled folder becomes the model. -> its folder
     discard(folder)                        removes a folder: out of sight first, then its files
     sweep()                                removes what dead processes left; `locked` does it, too
@@ -30,7 +30,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -204,7 +204,7 @@ def staging() -> Iterator[Path]:
 
 
 def keep(record: FileRecord, old_folder: Path, staging: Path) -> FileRecord:
-    """Put a file of the installed model into `staging`, hard-linked, or moved where links are not possible.
+    """Hard-link a file of the installed model into `staging`; where links are not possible, `take_over` moves it.
 
     One that stays with another program needs nothing. `InvalidModelFile` when it was found wrong, or has another size.
     """
@@ -216,16 +216,15 @@ def keep(record: FileRecord, old_folder: Path, staging: Path) -> FileRecord:
             raise InvalidModelFile(f"{shown(source)} is damaged.", "See `gguf-vl verify`.")
     with telling(target, "written"):
         target.unlink(missing_ok=True)
-        try:
+        with suppress(OSError):  # a file system without links
             os.link(source, target)
-        except OSError:  # a file system without links
-            source.replace(target)
     return record
 
 
 def take_over(staging: Path, name: str, receipt: Receipt) -> Path:
     """Give the filled folder its receipt and make it, with all that is in it, the model of that name. Under `locked`.
 
+    What the receipt names and `staging` lacks is moved there from the model that is replaced.
     Whenever this ends, even by a power cut, all of the old model or all of the new one is there, or is put back by the
     next `sweep`. What a person has put beside the old model's files moves over. Raises what `replaceable` does, and
     `GgufVlError` when the disk refuses; then the old model is there again.
@@ -234,23 +233,28 @@ def take_over(staging: Path, name: str, receipt: Receipt) -> Path:
     with telling(staging, "written"):
         write_receipt(staging, receipt)
         for record in receipt.files:
-            if not Path(record.path).is_absolute():
+            if os.path.exists(record.at(staging)) and not Path(record.path).is_absolute():
                 sync(record.at(staging))
         sync(staging)
     aside = target.with_name(f".replaced-{secrets.token_hex(4)}-{old.name}") if old else None
-    with telling(target, "written"):
+    with telling(target, "written"), ExitStack() as undo:
         if old and aside:
-            old.rename(aside)
-        try:
-            staging.rename(target)
-        except BaseException:
-            if old and aside:
-                aside.rename(old)
-            raise
+            _moved(old, aside, undo)
+        _moved(staging, target, undo)
+        for record in receipt.files:
+            if not os.path.lexists(record.at(target)):
+                _moved(record.at(aside or staging), record.at(target), undo)
+        sync(target)
         sync(target.parent)
+        undo.pop_all()
     if aside:
         _clear(aside, target)
     return target
+
+
+def _moved(source: Path, target: Path, undo: ExitStack) -> None:
+    source.rename(target)
+    undo.callback(target.rename, source)
 
 
 def needed_elsewhere(folder: Path) -> list[tuple[Path, FileRecord]]:
@@ -321,10 +325,13 @@ def unfinished() -> list[Unfinished]:
 
 
 def _clear(aside: Path, new: Path) -> None:
-    """Remove a replaced model, but for what is not its own and what other models use: that moves to the new one."""
+    """Remove a replaced model, but for what is not its own and what is still used: that moves to the new one."""
     try:
-        receipt = read_receipt(aside)
+        receipt, successor = read_receipt(aside), read_receipt(new)
         used = {Path(record.path).name for _, record in needed_elsewhere(new)}
+        if receipt and successor:  # it was killed before it had moved all that it kept
+            kept = {(record.path, record.sha256) for record in receipt.files}
+            used |= {record.path for record in successor.files if (record.path, record.sha256) in kept}
         for path in aside.iterdir():
             its_own = receipt is not None and path.name in _names(receipt)
             if (not its_own or path.name in used) and not os.path.lexists(new / path.name):

@@ -30,14 +30,12 @@ BEGINNING = 8 << 20
 
 def is_installed(plan: Plan) -> bool:
     """Whether the model is here already, with these very files."""
-    receipt = _receipt(plan)
-    return receipt is not None and all(_record(receipt, plan, wanted) for wanted in plan.files)
+    return all(_kept(wanted, plan) for wanted in plan.files)
 
 
 def to_fetch(plan: Plan) -> int:
     """Bytes still to come."""
-    receipt = _receipt(plan)
-    missing = [w.remote for w in plan.files if not (receipt and _record(receipt, plan, w))]
+    missing = [wanted.remote for wanted in plan.files if not _kept(wanted, plan)]
     return sum(remaining(remote, plan.staging / remote.name) for remote in missing)
 
 
@@ -74,9 +72,12 @@ def pull(plan: Plan, progress: Progress) -> LocalModel:
 def _pull(plan: Plan, progress: Progress) -> LocalModel:
     plan.staging.mkdir(exist_ok=True)
     _check_pair(plan, progress)
-    records = [_obtain(wanted, plan, progress) for wanted in plan.files]
+    kept = [_kept(wanted, plan) for wanted in plan.files]
+    records = [old or _obtain(wanted, plan, progress) for old, wanted in zip(kept, plan.files, strict=True)]
+    for old in filter(None, kept):  # only now: nothing of what is installed is touched while something may still fail
+        place.keep(old, plan.folder, plan.staging)
     receipt = Receipt(plan.name, str(plan.repository), records[0], records[1] if len(records) > 1 else None)
-    found = [record.at(plan.staging) for record in records]
+    found = [record.at(plan.folder if old else plan.staging) for old, record in zip(kept, records, strict=True)]
     library.open_file(found[0], mmproj=found[1] if len(found) > 1 else None)
     for leftover in (*plan.staging.glob("*.part"), *plan.staging.glob("*.wrong")):
         leftover.unlink()
@@ -89,10 +90,10 @@ def _receipt(plan: Plan) -> Receipt | None:
     return None
 
 
-def _record(receipt: Receipt, plan: Plan, wanted: Wanted) -> FileRecord | None:
+def _kept(wanted: Wanted, plan: Plan) -> FileRecord | None:
     """The installed file that is the wanted one, under whatever name, if it is there in its size."""
-    remote = wanted.remote
-    for record in receipt.files:
+    remote, receipt = wanted.remote, _receipt(plan)
+    for record in receipt.files if receipt else ():
         is_it = record.sha256 == remote.sha256 if remote.sha256 else record.path == remote.name
         with suppress(OSError):
             if is_it and record.verified and os.path.getsize(record.at(plan.folder)) == record.size:
@@ -129,10 +130,8 @@ def _header(wanted: Wanted, plan: Plan, progress: Progress) -> Header | None:
 
 
 def _obtain(wanted: Wanted, plan: Plan, progress: Progress) -> FileRecord:
-    """The file in the staging folder, verified: kept, linked from where it is already, or fetched."""
-    remote, receipt = wanted.remote, _receipt(plan)
-    if receipt and (record := _record(receipt, plan, wanted)):
-        return place.keep(record, plan.folder, plan.staging)
+    """The file in the staging folder, verified: linked from where it is already, or fetched."""
+    remote = wanted.remote
     target = plan.staging / remote.name
     if not target.exists() and _link(remote, plan, target, progress):
         return FileRecord(remote.name, target.stat().st_size, remote.sha256 or "", wanted.promised_by, now())

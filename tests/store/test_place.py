@@ -211,9 +211,6 @@ def test_what_is_the_same_in_the_new_model_is_kept(links: bool, monkeypatch: pyt
     folder = install("text.gguf", "mmproj.gguf")
     inode = (folder / "mmproj.gguf").stat().st_ino
 
-    def refused(*_: object) -> None:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-
     if not links:
         monkeypatch.setattr(os, "link", refused)
     with staging() as made, locked("mine", SILENT):
@@ -222,6 +219,31 @@ def test_what_is_the_same_in_the_new_model_is_kept(links: bool, monkeypatch: pyt
         take_over(made / "new", "mine", Receipt("mine", "a test", receipt.model, kept))
     assert contents(folder) == {"better.gguf": "better", "mmproj.gguf": "weights"}
     assert (folder / "mmproj.gguf").stat().st_ino == inode
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_swap_that_fails_while_it_moves_leaves_the_old_model_whole(
+    links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = install("text.gguf", "mmproj.gguf")
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    with staging() as made, locked("mine", SILENT):
+        new = filled(made / "new", "better.gguf", content="better")
+        kept = keep(record("mmproj.gguf"), folder, made / "new")
+        missing = Receipt("mine", "a test", replace(new.model, path="gone.gguf"), kept)
+        assert contents(folder) == {"text.gguf": "weights", "mmproj.gguf": "weights"}
+        with pytest.raises(GgufVlError, match="cannot be written"):
+            take_over(made / "new", "mine", missing)
+        moved = replace(new, model=kept, mmproj=missing.model)
+        with pytest.raises(GgufVlError, match="cannot be written"):
+            take_over(made / "new", "mine", moved)
+        assert contents(folder) == {"text.gguf": "weights", "mmproj.gguf": "weights"}
+    assert visible() == ["mine"]
+
+
+def refused(*_: object) -> None:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 def test_a_damaged_file_and_one_of_another_program_are_not_linked_in(tmp_path: Path) -> None:
@@ -311,6 +333,35 @@ def test_killed_at_any_rename_all_of_the_old_or_all_of_the_new_model_is_there(re
     assert visible() == ["mine"]
     new = {"new.gguf": "better", "notes.txt": "mine"}
     assert contents(folder) == (new if renames > 1 else {"old.gguf": "weights", "notes.txt": "mine"})
+
+
+KEEPING = SWAPPING.replace(
+    'test_place.install("new.gguf", content="better")',
+    """
+def refused(*_):
+    raise OSError(1, "no links here")
+os.link = refused
+with test_place.staging() as made, test_place.locked("mine", test_place.SILENT):
+    new = test_place.filled(made / "new", "new.gguf", content="better")
+    kept = test_place.keep(test_place.record("text.gguf"), test_place.paths.models_dir() / "mine", made / "new")
+    test_place.take_over(made / "new", "mine", test_place.Receipt("mine", "a test", kept, new.model))
+""",
+)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+@pytest.mark.parametrize("renames", range(6))
+def test_killed_while_it_moves_what_it_keeps_no_file_is_lost(renames: int, home: Path) -> None:
+    folder = install("text.gguf", "old.gguf")
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", KEEPING, str(renames)], env=os.environ | {"PYTHONPATH": str(root)}, timeout=60
+    )
+    assert done.returncode == (-signal.SIGKILL if renames < 4 else 0)
+    sweep()
+    new = {"text.gguf": "weights", "new.gguf": "better"}
+    assert contents(folder) == (new if renames > 1 else {"text.gguf": "weights", "old.gguf": "weights"})
+    assert visible() == ["mine"]
 
 
 # --- what is left over ---

@@ -133,6 +133,31 @@ def test_only_what_is_missing_of_a_model_is_fetched(hub: Hub) -> None:
 
 
 @pytest.mark.usefixtures("published")
+def test_a_pull_that_fails_leaves_the_installed_model_as_it_was_also_without_links(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(1, "no links here")
+
+    local = pulled()
+    assert local.mmproj
+    os.truncate(local.mmproj, 1000)
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setenv("MODELSCOPE_DOMAIN", "http://127.0.0.1:9")
+    hub.inject(PROJECTOR, *[HangUp(on="body")] * 20)
+    with pytest.raises(Unreachable):
+        pulled()
+    assert local.model.stat().st_size == SIZE[TEXT]
+    with Hub({REPO: Repo({**files()})}) as healthy:
+        at(monkeypatch, healthy.url)
+        again = pulled()
+        assert healthy.bytes_sent(TEXT) == 0
+    assert again.model.stat().st_size == SIZE[TEXT]
+    assert again.mmproj
+    assert again.mmproj.stat().st_size == SIZE[PROJECTOR]
+
+
+@pytest.mark.usefixtures("published")
 def test_the_plan_says_how_much_from_where_to_where(hub: Hub) -> None:
     what = plan("tiny", choose=never)
     assert to_fetch(what) == sum(SIZE.values())
