@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -56,6 +57,9 @@ def _options(
 def main() -> None:
     """Run the command line and end the process with DESIGN's exit codes."""
     debug = "--debug" in sys.argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
     try:
         code = app(standalone_mode=False) or 0
         if code == INTERRUPTED:  # typer has caught it

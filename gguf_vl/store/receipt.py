@@ -84,7 +84,7 @@ def read_receipt(folder: Path) -> Receipt | None:
         return _from_plain(plain)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidModelFile(
             f"{file} cannot be understood: {error}.", "Remove it, then import the folder."
         ) from error

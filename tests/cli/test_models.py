@@ -50,6 +50,17 @@ def test_every_row_of_a_list_has_the_same_keys(models: Path) -> None:
     assert (found["8b:q8_0"]["bytes"], found["good:f16"]["where"]) == (1_500_000, str(models / "good-f16"))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="this system takes no such name")
+def test_a_folder_whose_name_is_no_text_hides_no_model(models: Path) -> None:
+    os.mkdir(os.fsencode(models) + b"/b\xffd")
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}
+    done = gguf_vl("list", environment=strict)
+    assert done.returncode == 0, done.stderr
+    assert b"good:f16" in done.stdout
+    names = [row["name"] for row in json.loads(gguf_vl("list", "--json", environment=strict).stdout)]
+    assert os.fsdecode(b"b\xffd") in names
+
+
 @pytest.mark.usefixtures("models")
 def test_an_interrupted_pull_is_said_with_what_can_be_done() -> None:
     done = gguf_vl("list")

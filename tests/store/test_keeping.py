@@ -192,6 +192,7 @@ WRONG_FIELDS: list[dict[str, Any]] = [
         *(json.dumps(GOOD | change) for change in ({"name": 5}, {"name": ""}, {"source": None}, {"mmproj": 0})),
         *(json.dumps(GOOD | {"model": GOOD["model"] | change}) for change in WRONG_FIELDS),
         "\0",
+        pytest.param("[" * 100_000, id="deep"),
     ],
 )
 def test_a_receipt_that_makes_no_sense_hides_no_other_model(folder: Path, text: str) -> None:
