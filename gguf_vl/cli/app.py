@@ -13,6 +13,7 @@ import typer
 
 from gguf_vl import __version__
 from gguf_vl.cli import ask, bundle, config, doctor, import_, models, options, pull
+from gguf_vl.cli.printing import print_error
 from gguf_vl.errors import GgufVlError, UsageError
 
 INTERRUPTED = 130
@@ -93,7 +94,7 @@ def _reader_gone(ending: BaseException) -> bool:
 def _explain(error: GgufVlError, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(f"gguf-vl: {error.what}\n  {error.fix}", file=sys.stderr)
+    print_error(error)
     return error.exit_code
 
 

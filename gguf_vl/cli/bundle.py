@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gguf_vl.cli import options
+from gguf_vl.cli.printing import harmless
 from gguf_vl.store.progress import size
 
 if TYPE_CHECKING:
@@ -89,10 +90,11 @@ def verify(bundle: Bundle, trust: Trust = None, as_json: Json = False, debug: op
         _print_json(plain)
         return
     for model in plain["models"]:
-        print(f"{model['name']}  {model['title']}, {model['quantisation']}, {size(model['bytes'])}, {model['licence']}")
+        facts = f"{model['title']}, {model['quantisation']}, {size(model['bytes'])}, {model['licence']}"
+        print(harmless(f"{model['name']}  {facts}"))
     for platform in verified.manifest.platforms:
-        print(f"gguf-vl itself, for {platform}")
-    print(f"Every byte is right. {_signed(verified)}")
+        print(harmless(f"gguf-vl itself, for {platform}"))
+    print(harmless(f"Every byte is right. {_signed(verified)}"))
 
 
 @app.command("install")
@@ -113,8 +115,8 @@ def install(bundle: Bundle, trust: Trust = None, as_json: Json = False, debug: o
         return
     states = {"installed": "installed", "already here": "was already here", "embedded": "is inside gguf-vl already"}
     for each in done.outcomes:
-        print(f"{each.model.name} {states[each.state]}, {size(each.model.n_bytes)}, in {each.folder}")
-    print(_signed(done.bundle))
+        print(harmless(f"{each.model.name} {states[each.state]}, {size(each.model.n_bytes)}, in {each.folder}"))
+    print(harmless(_signed(done.bundle)))
 
 
 def _plain(verified: Verified) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gguf_vl.cli import options
+from gguf_vl.cli.printing import harmless
 
 if TYPE_CHECKING:
     from gguf_vl.hardware.machine import Machine
@@ -48,9 +49,9 @@ def doctor(
     else:
         width = max(len(finding.subject) for finding in findings)
         for finding in findings:
-            print(f"{_MARKS[finding.state]}  {finding.subject.ljust(width)}  {finding.what}")
+            print(harmless(f"{_MARKS[finding.state]}  {finding.subject.ljust(width)}  {finding.what}"))
             if finding.fix:
-                print(f"      {' ' * width}  → {finding.fix}")
+                print(harmless(f"      {' ' * width}  → {finding.fix}"))
     if any(finding.state == "wrong" for finding in findings):
         sys.exit(1)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
+from gguf_vl.cli.printing import print_error
 from gguf_vl.errors import GgufVlError
 
 
 def end_with(errors: Sequence[GgufVlError]) -> None:
     """Say every error but the first, and end with that one; where there is none, nothing."""
     for error in errors[1:]:
-        print(f"gguf-vl: {error.what}\n  {error.fix}", file=sys.stderr)
+        print_error(error)
     if errors:
         raise errors[0]

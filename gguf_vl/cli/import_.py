@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gguf_vl.cli import options
+from gguf_vl.cli.printing import harmless
 from gguf_vl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,18 +67,16 @@ def import_models(
 
 def _print_lines(outcomes: list[Outcome], scan: bool) -> None:
     """A line for each; of explicit paths the errors are left to `end_with`."""
-    from gguf_vl.gguf.wire import shown
-
     for outcome in outcomes:
         if outcome.error is None:
             how = ", ".join(filter(None, (outcome.source, _HOW[outcome.linked])))
-            print(f"{outcome.state} as {outcome.name}: {shown(outcome.model)} ({how})")
+            print(harmless(f"{outcome.state} as {outcome.name}: {outcome.model} ({how})"))
             if outcome.mmproj is None and outcome.state != "already here":
                 print("  It has no projector: it chats without pictures.")
         elif scan:
-            print(f"{outcome.state}: {outcome.error.what}")
+            print(harmless(f"{outcome.state}: {outcome.error.what}"))
             if outcome.error.fix:
-                print(f"  {outcome.error.fix}")
+                print(harmless(f"  {outcome.error.fix}"))
 
 
 def _row(outcome: Outcome) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gguf_vl.cli import options
+from gguf_vl.cli.printing import harmless
 from gguf_vl.store.progress import size
 
 if TYPE_CHECKING:
@@ -52,11 +53,13 @@ def list_models(as_json: Json = False, debug: options.Debug = False) -> None:
             table.append((name, row["quantisation"], size(row["bytes"]), projector, verified, row["model"]))
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]) - 1)]
     for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, [*widths, 0], strict=True)).rstrip())
-    print(f"\n{note}")
+        cells = (harmless(cell).ljust(width) for cell, width in zip(line, [*widths, 0], strict=True))
+        print("  ".join(cells).rstrip())
+    print(harmless(f"\n{note}"))
     for each in begun:
         what = f"A pull of {each.name} is not finished, with {size(each.n_bytes)} here."
-        print(f"{what} The same pull goes on with them, `gguf-vl rm {each.name}` removes them.", file=sys.stderr)
+        fix = f"The same pull goes on with them, `gguf-vl rm {each.name}` removes them."
+        print(harmless(f"{what} {fix}"), file=sys.stderr)
 
 
 def show(name: Name, as_json: Json = False, debug: options.Debug = False) -> None:
@@ -69,7 +72,7 @@ def show(name: Name, as_json: Json = False, debug: options.Debug = False) -> Non
     width = max(len(key) for key in facts)
     for key, value in facts.items():
         for number, line in enumerate(value if isinstance(value, list) else [value]):
-            print(f"{key if number == 0 else '':{width}}  {_line(line)}")
+            print(harmless(f"{key if number == 0 else '':{width}}  {_line(line)}"))
 
 
 def verify(
@@ -112,7 +115,7 @@ def verify(
     for model, each in checked:
         if not as_json and not each.trouble:
             by = f"as promised by the {each.promised_by}" if each.promised_by != "none" else f"sha256 {each.sha256}"
-            print(f"{model}: {each.path.name} is {by}")
+            print(harmless(f"{model}: {each.path.name} is {by}"))
     end_with(sorted(errors, key=lambda error: error.exit_code, reverse=True))
 
 
@@ -130,18 +133,19 @@ def rm(
     removals = plan_removals(names)
     for removal in removals:
         folder = removal.folder or removal.unfinished[0].folder
-        print(f"{removal.name}: removing {folder} frees {size(removal.frees)}.")
+        print(harmless(f"{removal.name}: removing {folder} frees {size(removal.frees)}."))
         if folder.is_symlink():
-            print(f"  It is a link to {folder.resolve()}, which stays.")
+            print(harmless(f"  It is a link to {folder.resolve()}, which stays."))
         for begun in removal.unfinished:
             kind = "a pull" if removal.busy else "an unfinished pull"
             print(f"  {size(begun.n_bytes)} of that are what {kind} has fetched.")
         if removal.busy:
             print(f"  {removal.busy}")
         for path in removal.shared:
-            print(f"  {path.name} frees nothing: it is on this disk under another name too, which stays.")
+            name = harmless(path.name)
+            print(f"  {name} frees nothing: it is on this disk under another name too, which stays.")
         for path in removal.referenced:
-            print(f"  {path} belongs to another program and stays.")
+            print(f"  {harmless(path)} belongs to another program and stays.")
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("Nobody is here to confirm the removal.", "Give --yes.")

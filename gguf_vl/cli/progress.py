@@ -8,6 +8,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from gguf_vl.cli.printing import harmless
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
@@ -62,7 +64,7 @@ class Bars:
         else:
             file, _, work = label.partition(": ")
             verb = work.capitalize() or self._verb
-            self._tasks[label] = self._progress.add_task(file, total=total, completed=done, verb=verb)
+            self._tasks[label] = self._progress.add_task(harmless(file), total=total, completed=done, verb=verb)
 
     def at(self, label: str, done: int) -> None:
         """Move the file's bar."""
@@ -74,7 +76,7 @@ class Bars:
 
     def note(self, line: str) -> None:
         """Print a line above the bars."""
-        self._progress.console.print(line, markup=False, highlight=False)
+        self._progress.console.print(harmless(line), markup=False, highlight=False)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -116,12 +118,12 @@ class Lines:
 
     def note(self, line: str) -> None:
         """Say it."""
-        print(line, file=sys.stderr, flush=True)
+        print(harmless(line), file=sys.stderr, flush=True)
 
     def _say(self, label: str, more: str = "") -> None:
         done, total = self._done[label], self._totals[label]
         share = 100 * done // total if total else 100
-        print(f"{self._verb} {label}: {share} % of {total / 1e6:,.1f} MB{more}", file=sys.stderr, flush=True)
+        print(f"{self._verb} {harmless(label)}: {share} % of {total / 1e6:,.1f} MB{more}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Self:
         return self

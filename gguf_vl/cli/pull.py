@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gguf_vl.cli import options
+from gguf_vl.cli.printing import harmless
 
 if TYPE_CHECKING:
     from gguf_vl.store.wishes import Plan
@@ -59,7 +60,6 @@ def _recommended() -> str:
 
 def _pull(plan: Plan) -> None:
     from gguf_vl.cli.progress import progress
-    from gguf_vl.gguf.wire import shown
     from gguf_vl.store import pull as store
     from gguf_vl.store.place import unfinished
     from gguf_vl.store.progress import size
@@ -71,9 +71,9 @@ def _pull(plan: Plan) -> None:
         print(plan.note, file=sys.stderr)
     for wanted in plan.files:
         n_bytes = size(wanted.remote.size) if wanted.remote.size else "of unknown size"
-        print(f"{shown(wanted.remote.name)}, {n_bytes}", file=sys.stderr)
+        print(f"{harmless(wanted.remote.name)}, {n_bytes}", file=sys.stderr)
     to_fetch = size(store.to_fetch(plan))
-    print(f"from {shown(plan.repository)}\nto   {plan.folder}, {to_fetch} to fetch", file=sys.stderr)
+    print(f"from {harmless(plan.repository)}\nto   {plan.folder}, {to_fetch} to fetch", file=sys.stderr)
     try:
         with progress("Fetching") as told:
             local = store.pull(plan, told)
@@ -87,14 +87,13 @@ def _pull(plan: Plan) -> None:
 def _choose(question: str, choices: Sequence[str]) -> str:
     """Ask the person; where nobody can answer, say how to be exact."""
     from gguf_vl.errors import UsageError
-    from gguf_vl.gguf.wire import shown
 
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        names = ", ".join(map(shown, choices))
+        names = ", ".join(map(harmless, choices))
         raise UsageError(f"{question}: {names}.", "Say which: hf:owner/repo:QUANT, --mmproj QUANT.")
     print(f"{question}:", file=sys.stderr)
     for place, choice in enumerate(choices, 1):
-        print(f"  {place}  {shown(choice)}", file=sys.stderr)
+        print(f"  {place}  {harmless(choice)}", file=sys.stderr)
     while True:
         number: int = typer.prompt("Which", type=int, err=True)
         if 1 <= number <= len(choices):

@@ -130,6 +130,19 @@ def test_a_licence_outside_the_catalogue_is_shown(tmp_path: Path) -> None:
     assert json.loads(gguf_vl("show", "pocket", "--json").stdout)["licence"] == "Apache-2.0"
 
 
+@pytest.mark.parametrize(
+    "words", [["list"], ["show", "odd"], ["verify", "odd"], ["verify"], ["rm", "odd", "--yes"]], ids=" ".join
+)
+def test_nothing_of_a_receipt_or_a_folder_reaches_the_terminal_raw(models: Path, words: list[str]) -> None:
+    file = install_model("odd") / "receipt.json"
+    file.write_text(file.read_text().replace('"hf:somebody', '"\\u001b[31m').replace('"odd"', '"odd\\u001b[32m"'))
+    (models / "torn").rename(models / "torn\x1b[33m")
+    os.link(models / "odd" / TEXT.name, models / "odd" / "a\x1b[34m")
+    done = gguf_vl(*words)
+    assert b"odd" in done.stdout
+    assert b"\x1b" not in done.stdout + done.stderr
+
+
 def test_telemetry_is_off_before_any_library_is_imported() -> None:
     code = "import gguf_vl, huggingface_hub.constants as c; print(c.HF_HUB_DISABLE_TELEMETRY)"
     environment = {name: value for name, value in os.environ.items() if name not in ("HF_HUB_DISABLE_TELEMETRY",)}
