@@ -91,6 +91,22 @@ def _check(path: Path, promised: _Promised, receipt: Receipt | None, progress: P
     return Checked(path, found, computed, promised_by, trouble, _mend(receipt) if trouble else "")
 
 
+def _pull(receipt: Receipt, repository: str, hub: str, revision: str) -> str:
+    """The command that pulls these very files under this very name: it keeps those that are right."""
+    known = catalogue.load_catalogue().get(receipt.name.partition(":")[0])
+    mmproj = receipt.mmproj.path if receipt.mmproj else None
+    if known:
+        words = [receipt.name]
+        mmproj = next((each.quant for each in known.projectors if each.file.name == mmproj), None)
+    else:
+        # Of a commit the receipt has the beginning, which a hub need not take; a named revision it has whole.
+        at = "" if hub != "ModelScope" or revision == "master" else f"@{revision}"
+        words = [f"hf:{repository}{at}:{receipt.model.path}", "--name", receipt.name]
+    words += ["--mmproj", mmproj] if mmproj else []
+    words += ["--source", "modelscope"] if hub == "ModelScope" else []
+    return shlex.join(["gguf-vl", "pull", *words])
+
+
 def _mend(receipt: Receipt | None) -> str:
     """How to get the file again, by where the receipt says that it came from."""
     if receipt is None:
@@ -98,8 +114,6 @@ def _mend(receipt: Receipt | None) -> str:
     rm = f"gguf-vl rm {receipt.name}"
     if bundle := re.search(r" \(bundle (.+)\)$", receipt.source):
         return f"Install the bundle again: {rm}, then gguf-vl bundle install {shlex.quote(bundle[1])}"
-    if pulled := re.match(r"(\S+/\S+) on .+\(revision ", receipt.source):
-        is_known = receipt.name.partition(":")[0] in catalogue.load_catalogue()
-        wish = receipt.name if is_known else f"hf:{pulled[1]}"
-        return f"Remove it and fetch it again: {rm}, then gguf-vl pull {wish}"
+    if pulled := re.match(r"(\S+/\S+) on (.+) \(revision (.+)\)$", receipt.source):
+        return f"Fetch what is damaged again: {_pull(receipt, *pulled.groups())}"
     return f"Fetch it again where it came from ({receipt.source}), then {rm}, and import it anew."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -172,6 +173,20 @@ def test_verify_names_the_file_that_differs_and_rm_removes_it() -> None:
     removed = gguf_vl("rm", NAME, "--yes")
     assert (removed.returncode, b"frees 7.8 MB" in removed.stdout) == (0, True)
     assert "tiny" not in gguf_vl("list").stdout.decode()
+
+
+def test_the_mend_that_verify_names_fetches_the_damaged_file_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    several = {**FILES, "tiny-text-Q8_0.gguf": FILES[TEXT]}
+    with Hub({REPO: Repo(several)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        assert gguf_vl("pull", f"{WISH}:F16", "--name", "two").returncode == 0
+        file = paths.models_dir() / "two" / PROJECTOR
+        os.truncate(file, 1000)
+        sent = hub.bytes_sent(TEXT)
+        said = gguf_vl("verify", "two").stderr.decode()
+        assert gguf_vl(*shlex.split(said.partition("again: gguf-vl ")[2])).returncode == 0
+        assert hub.bytes_sent(TEXT) == sent
+    assert gguf_vl("verify", "two").returncode == 0
 
 
 def test_show_knows_installed_and_published_models() -> None:

@@ -239,12 +239,13 @@ def test_a_folder_without_a_model_is_no_model(home: Path) -> None:
     ("name", "source", "fix"),
     [
         ("2b", "Qwen/Qwen3-VL-2B on Hugging Face (revision 0123)", "gguf-vl pull 2b"),
-        ("2b:q8_0", "Qwen/Qwen3-VL-2B on ModelScope (revision master)", "gguf-vl pull 2b:q8_0"),
+        ("2b:q8_0", "Qwen/2B on ModelScope (revision master)", "gguf-vl pull 2b:q8_0 --source modelscope"),
         (
             "tiny",
             "a-b/c.GGUF on a mirror of Hugging Face (revision 0123)",
-            "gguf-vl pull hf:a-b/c.GGUF",
+            "gguf-vl pull hf:a-b/c.GGUF:pocket-F16.gguf --name tiny --mmproj mmproj-pocket-F16.gguf",
         ),
+        ("tiny", "a/b on ModelScope (revision v2)", "gguf-vl pull hf:a/b@v2:pocket-F16.gguf --name tiny"),
         ("tiny", "hf:a/b (bundle tiny models.tar)", "gguf-vl bundle install 'tiny models.tar'"),
         ("tiny", "LM Studio, a/b: /home/me/tiny.gguf", "LM Studio, a/b: /home/me/tiny.gguf"),
     ],
@@ -254,7 +255,7 @@ def test_the_mend_is_where_the_file_came_from(folder: Path, name: str, source: s
     damage(folder / TEXT.name)
     text, projector = verify(folder, Silent())
     assert fix in text.fix
-    assert f"gguf-vl rm {name}" in text.fix
+    assert (f"gguf-vl rm {name}" in text.fix) == ("gguf-vl pull" not in text.fix)  # a pull keeps what is right
     assert projector.fix == ""
 
 
