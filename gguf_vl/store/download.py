@@ -94,6 +94,15 @@ def download_beginning(
         part.close()
 
 
+def discard(file: RemoteFile, target: Path) -> bool:
+    """Remove what has arrived and has not been compared with a promised hash; whether there was anything."""
+    unsure = [_part_path(file, target), *([target] if file.sha256 is None else [])]
+    found = [path for path in unsure if path.exists()]
+    for path in found:
+        path.unlink()
+    return bool(found)
+
+
 def remaining(file: RemoteFile, target: Path) -> int:
     """Bytes of `file` that `download` has still to fetch; 0 also where its size is unknown."""
     here = target if target.exists() else _part_path(file, target)

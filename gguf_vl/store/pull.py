@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from gguf_vl import paths
 from gguf_vl.errors import InvalidModelFile, Unreachable
 from gguf_vl.gguf import Header, projector_shape, read_header, text_shape
+from gguf_vl.gguf.wire import shown
 from gguf_vl.store import disk, library, place
 from gguf_vl.store.belonging import objection, training_of
-from gguf_vl.store.download import download, download_beginning, remaining
+from gguf_vl.store.download import discard, download, download_beginning, remaining
 from gguf_vl.store.hashing import sha256_of
 from gguf_vl.store.library import LocalModel
 from gguf_vl.store.progress import Progress
@@ -24,8 +26,11 @@ from gguf_vl.store.receipt import FileRecord, Receipt, now, read_receipt
 from gguf_vl.store.sources import RemoteFile
 from gguf_vl.store.wishes import Plan, Wanted
 
-BEGINNING = 8 << 20
-"""Bytes that hold a Qwen3-VL's header with its vocabulary; a pair is compared before the rest is fetched."""
+BEGINNINGS = (8 << 20, 32 << 20)
+"""Bytes that hold a Qwen3-VL's header with its vocabulary, and one with a vocabulary of 262,144 words.
+
+A pair is compared before the rest is fetched.
+"""
 
 
 def is_installed(plan: Plan) -> bool:
@@ -34,8 +39,8 @@ def is_installed(plan: Plan) -> bool:
 
 
 def to_fetch(plan: Plan) -> int:
-    """Bytes still to come."""
-    missing = [wanted.remote for wanted in plan.files if not _kept(wanted, plan)]
+    """Bytes still to come: not those that are installed, have arrived, or can be linked from another model."""
+    missing = [wanted.remote for wanted in plan.files if not _kept(wanted, plan) and not any(_copies(wanted, plan))]
     return sum(remaining(remote, plan.staging / remote.name) for remote in missing)
 
 
@@ -57,7 +62,6 @@ def pull(plan: Plan, progress: Progress) -> LocalModel:
         plan.check_name()
         if is_installed(plan):  # the other one has done it
             return library.open_folder(plan.folder)
-        check_disk([plan])
         with disk.telling(plan.staging, "written"):
             try:
                 return _pull(plan, progress)
@@ -70,10 +74,15 @@ def pull(plan: Plan, progress: Progress) -> LocalModel:
 
 
 def _pull(plan: Plan, progress: Progress) -> LocalModel:
+    kept = [_kept(wanted, plan) for wanted in plan.files]
+    linked = [None if old else _linked(wanted, plan, progress) for old, wanted in zip(kept, plan.files, strict=True)]
+    check_disk([plan])
     plan.staging.mkdir(exist_ok=True)
     _check_pair(plan, progress)
-    kept = [_kept(wanted, plan) for wanted in plan.files]
-    records = [old or _obtain(wanted, plan, progress) for old, wanted in zip(kept, plan.files, strict=True)]
+    records = [
+        first or second or _fetched(wanted, plan, progress)
+        for first, second, wanted in zip(kept, linked, plan.files, strict=True)
+    ]
     for old in filter(None, kept):  # only now: nothing of what is installed is touched while something may still fail
         place.keep(old, plan.folder, plan.staging)
     receipt = Receipt(plan.name, str(plan.repository), records[0], records[1] if len(records) > 1 else None)
@@ -102,11 +111,26 @@ def _kept(wanted: Wanted, plan: Plan) -> FileRecord | None:
 
 
 def _check_pair(plan: Plan, progress: Progress) -> None:
-    """Refuse two files that don't belong together as soon as their headers are here."""
+    """Refuse two files that don't belong together as soon as their headers are here.
+
+    What speaks against a file may be a byte that was damaged on the way: what is not verified is fetched once more
+    before it is believed.
+    """
     if plan.mmproj is None or _receipt(plan) is not None:
         return
-    text, vision = (_header(wanted, plan, progress) for wanted in (plan.model, plan.mmproj))
-    names = plan.model.remote.name, plan.mmproj.remote.name
+    try:
+        _compare(plan.model, plan.mmproj, plan, progress)
+    except InvalidModelFile as error:
+        unsure = [wanted for wanted in plan.files if discard(wanted.remote, plan.staging / wanted.remote.name)]
+        if not unsure:
+            raise
+        progress.note(f"{error.what} Fetching its beginning again, to be sure.")
+        _compare(plan.model, plan.mmproj, plan, progress)
+
+
+def _compare(model: Wanted, mmproj: Wanted, plan: Plan, progress: Progress) -> None:
+    text, vision = (_header(wanted, plan, progress) for wanted in (model, mmproj))
+    names = model.remote.name, mmproj.remote.name
     if text is None or vision is None:
         return
     trained = training_of(text, names[0]), training_of(vision, names[1])
@@ -118,42 +142,54 @@ def _check_pair(plan: Plan, progress: Progress) -> None:
 
 
 def _header(wanted: Wanted, plan: Plan, progress: Progress) -> Header | None:
-    """The file's header, as soon as its beginning has arrived; None where that does not hold all of it."""
-    target, n_bytes = plan.staging / wanted.remote.name, wanted.remote.size
-    begun = target if target.exists() else download_beginning(wanted.remote, target, BEGINNING, progress)
-    try:
-        return read_header(begun, whole_size=n_bytes)
-    except InvalidModelFile:
-        if begun.stat().st_size == n_bytes:
-            raise
-        return None
+    """The file's header, as soon as its beginning has arrived; None where not even the larger one holds all of it."""
+    remote, target = wanted.remote, plan.staging / wanted.remote.name
+    for size in BEGINNINGS:
+        begun = target if target.exists() else download_beginning(remote, target, size, progress)
+        if begun != target and begun.stat().st_size == remote.size:
+            begun = download(remote, target, progress).path  # whole already: what it says is believed by its hash
+        try:
+            return replace(read_header(begun, whole_size=remote.size), path=Path(remote.name))
+        except InvalidModelFile as error:
+            if begun == target:
+                raise InvalidModelFile(error.what.replace(shown(begun), remote.name), error.fix) from error
+    return None
 
 
-def _obtain(wanted: Wanted, plan: Plan, progress: Progress) -> FileRecord:
-    """The file in the staging folder, verified: linked from where it is already, or fetched."""
+def _fetched(wanted: Wanted, plan: Plan, progress: Progress) -> FileRecord:
     remote = wanted.remote
-    target = plan.staging / remote.name
-    if not target.exists() and _link(remote, plan, target, progress):
-        return FileRecord(remote.name, target.stat().st_size, remote.sha256 or "", wanted.promised_by, now())
-    done = download(remote, target, progress)
+    done = download(remote, plan.staging / remote.name, progress)
     if wanted.promised_by != "catalogue":
         said = "what the hub declares" if wanted.promised_by == "hub" else "what arrived: nobody says what it should be"
         progress.note(f"{remote.name}: the catalogue has no hash of it; recorded {said}, {done.sha256}.")
     return FileRecord(remote.name, done.size, done.sha256, wanted.promised_by, now())
 
 
-def _link(remote: RemoteFile, plan: Plan, target: Path, progress: Progress) -> bool:
-    """Hard-link a file with these very bytes that another model, or Hugging Face's own cache, has on this disk."""
-    for path in _elsewhere(remote, plan.repository.id):
+def _linked(wanted: Wanted, plan: Plan, progress: Progress) -> FileRecord | None:
+    """The file hard-linked into the staging folder, where these very bytes are on this disk already."""
+    remote, target = wanted.remote, plan.staging / wanted.remote.name
+    for path in _copies(wanted, plan):
         with suppress(OSError):
-            if path.stat().st_size != remote.size:
-                continue
-            os.link(path.resolve(strict=True), target)
+            plan.staging.mkdir(parents=True, exist_ok=True)
+            os.link(path, target)
             if sha256_of(target, progress, f"{remote.name}: here already, verifying") == remote.sha256:
                 progress.note(f"{remote.name} is on this disk already: linked from {path}.")
-                return True
+                return FileRecord(remote.name, target.stat().st_size, remote.sha256, wanted.promised_by, now())
             target.unlink()
-    return False
+    return None
+
+
+def _copies(wanted: Wanted, plan: Plan) -> Iterator[Path]:
+    """Files of other models, and of Hugging Face's own cache, that should be the wanted one and can be linked."""
+    remote, models = wanted.remote, paths.models_dir()
+    if (plan.staging / remote.name).exists():
+        return
+    disk_here = next(each for each in (models, *models.parents) if each.is_dir()).stat().st_dev
+    for path in _elsewhere(remote, plan.repository.id):
+        with suppress(OSError):
+            found = path.resolve(strict=True)
+            if (found.stat().st_size, found.stat().st_dev) == (remote.size, disk_here):
+                yield found
 
 
 def _elsewhere(remote: RemoteFile, id: str) -> Iterator[Path]:

@@ -312,10 +312,26 @@ def test_another_repository_with_the_same_file_names_replaces_nothing(monkeypatc
         mine = pulled(f"hf:{REPO}")
         with pytest.raises(UsageError, match="is here already, from someone/tiny-GGUF"):
             pulled("hf:other/tiny")
-        assert mine.model.read_bytes() == OF_POCKET[TEXT].read_bytes()
-        named = pull(plan(f"hf:{REPO}", name="mine:too", choose=never), Silent())
+    assert mine.model.read_bytes() == OF_POCKET[TEXT].read_bytes()
+
+
+def test_what_is_on_this_disk_already_is_linked_and_needs_no_room(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, sent = pulled(f"hf:{REPO}"), hub.bytes_sent("gguf")
+    again = plan(f"hf:{REPO}", name="mine:too", choose=never)
+    assert to_fetch(again) == 0
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+    named = pull(again, Silent())
     assert named.name == "mine:too"
     assert os.path.samefile(named.model, mine.model)
+    assert hub.bytes_sent("gguf") == sent
+
+
+def test_a_copy_on_this_disk_that_proves_wrong_is_fetched_instead(hub: Hub) -> None:
+    mine = pulled(f"hf:{REPO}")
+    mine.model.write_bytes(OF_POCKET[TEXT].read_bytes()[::-1])
+    named = pull(plan(f"hf:{REPO}", name="mine:too", choose=never), Silent())
+    assert named.model.read_bytes() == OF_POCKET[TEXT].read_bytes()
 
 
 def test_no_name_in_whatever_letters_lets_one_repository_replace_anothers_model(
@@ -418,6 +434,42 @@ def test_a_pair_that_does_not_belong_together_is_refused_before_it_is_fetched(
             pulled(f"hf:{REPO}")
         assert hub.bytes_sent("mmproj-wide-F16.gguf") < (tmp_path / "mmproj-wide-F16.gguf").stat().st_size / 2
     assert installed() == []
+
+
+WIDTH = OF_POCKET[PROJECTOR].read_bytes().index(b"clip.vision.projection_dim") + len("clip.vision.projection_dim") + 4
+
+
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize("offset", [4, WIDTH])
+@pytest.mark.parametrize("beginnings", [(1 << 20, 2 << 20), (32 << 20,)], ids=["a part", "the whole"])
+def test_a_wrong_beginning_is_fetched_again_before_it_is_believed(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, offset: int, beginnings: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr("gguf_vl.store.pull.BEGINNINGS", beginnings)
+    hub.inject(PROJECTOR, Flip(offset))
+    assert pulled().mmproj
+    assert hub.bytes_sent(TEXT) <= 2 * SIZE[TEXT]
+
+
+@pytest.mark.usefixtures("published")
+def test_a_wrong_beginning_that_comes_twice_is_told_by_the_files_name_and_not_kept_for_ever(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gguf_vl.store.pull.BEGINNINGS", (1 << 20, 2 << 20))
+    hub.inject(PROJECTOR, Flip(WIDTH), Flip(WIDTH))
+    with pytest.raises(InvalidModelFile, match=f"^{PROJECTOR} ") as caught:
+        pulled()
+    assert ".part" not in caught.value.what
+    assert installed() == []
+    assert pulled().mmproj
+
+
+def test_a_header_that_is_longer_than_usual_is_compared_early_too(monkeypatch: pytest.MonkeyPatch, hub: Hub) -> None:
+    monkeypatch.setattr("gguf_vl.store.pull.BEGINNINGS", (1000, 1 << 20))
+    hub.inject(PROJECTOR, Flip(WIDTH), Flip(WIDTH), Flip(WIDTH), Flip(WIDTH))
+    with pytest.raises(InvalidModelFile, match=PROJECTOR):
+        pulled(f"hf:{REPO}")
+    assert hub.bytes_sent(TEXT) < SIZE[TEXT]
 
 
 @pytest.mark.parametrize(
