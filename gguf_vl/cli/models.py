@@ -92,7 +92,7 @@ def verify(
     if name is None:
         folders = [(entry.name, entry.folder) for entry in library.scan()]
     else:
-        folders = [(name, library.folder_of(name))]
+        folders = [(name, library.folder_meant(name))]
     checked: list[tuple[str, Checked]] = []
     errors: list[GgufVlError] = []
     with progress("Verifying") as told:

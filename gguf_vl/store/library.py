@@ -14,7 +14,18 @@ from gguf_vl.store.belonging import Training, likeness, objection, training_of
 from gguf_vl.store.place import folder_name, folder_of
 from gguf_vl.store.receipt import Receipt, read_receipt
 
-__all__ = ["Broken", "LocalModel", "find", "folder_name", "folder_of", "installed", "open_file", "open_folder", "scan"]
+__all__ = [
+    "Broken",
+    "LocalModel",
+    "find",
+    "folder_meant",
+    "folder_name",
+    "folder_of",
+    "installed",
+    "open_file",
+    "open_folder",
+    "scan",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,16 @@ def installed(name: str) -> LocalModel:
         f"{here} not on this machine as {variant.file.name}.",
         f"Fetch it with `gguf-vl pull {name}`; where there is no network, see `gguf-vl bundle --help`.",
     )
+
+
+def folder_meant(name: str) -> Path | None:
+    """The folder of the model that `installed` means; it may be broken where it has that very name. None for none."""
+    if folder := folder_of(name):
+        return folder
+    try:
+        return installed(name).folder
+    except ModelNotFound:
+        return None
 
 
 def open_folder(folder: Path, name: str | None = None) -> LocalModel:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound, UsageError
-from gguf_vl.store import place
+from gguf_vl.store import library, place
 from gguf_vl.store.disk import telling
 from gguf_vl.store.place import Unfinished, files_in, folder_name
 from gguf_vl.store.progress import Progress, Silent
@@ -44,7 +44,7 @@ def plan_removals(names: Sequence[str]) -> list[Removal]:
     Raises `ModelNotFound`, and `UsageError` for the model inside this package and for one of which another one, that
     is to stay, uses a file where it is.
     """
-    wanted = {folder_name(name).casefold(): name for name in names}.values()
+    wanted = {folder_name(name).casefold(): name for name in map(_name_here, names)}.values()
     places = {name: (place.entry_of(name), _begun(name)) for name in wanted}
     going = Counter(_inode(of) for found in places.values() for _, of in _files(*found))
     removals = [_planned(name, folder, begun, going) for name, (folder, begun) in places.items()]
@@ -72,6 +72,13 @@ def remove(removal: Removal, progress: Progress | None = None) -> None:
                     folder.unlink()
                 else:
                     place.discard(folder)
+
+
+def _name_here(name: str) -> str:
+    if place.entry_of(name) or _begun(name):
+        return name
+    meant = library.folder_meant(name)
+    return meant.name if meant else name
 
 
 def _planned(name: str, folder: Path | None, begun: tuple[Unfinished, ...], going: Counter[tuple[int, int]]) -> Removal:

@@ -86,6 +86,11 @@ def test_one_model_that_makes_no_sense_hides_no_other_from_verify(models: Path) 
     assert b"gguf-vl pull hf:" not in done.stderr  # it did not come from there
 
 
+def test_verify_takes_a_catalogue_name_as_ask_does() -> None:
+    [text, _] = rows("verify", "pocket:f16")
+    assert Path(text["file"]).parent == paths.pocket_dir()
+
+
 def test_a_folder_without_a_model_has_nothing_to_verify(models: Path) -> None:
     done = gguf_vl("verify", "empty")
     assert (done.returncode, done.stdout) == (3, b"")

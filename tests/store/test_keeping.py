@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from gguf_vl import paths
+from gguf_vl import catalogue, paths
 from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound, UsageError
 from gguf_vl.store import library
 from gguf_vl.store.library import Broken, LocalModel
@@ -307,6 +307,22 @@ def test_a_model_named_twice_is_removed_once(folder: Path) -> None:
     remove(removal)
     assert left() == []
     remove(removal)  # another process was quicker
+
+
+def test_a_model_is_removed_by_every_name_that_finds_it() -> None:
+    file = catalogue.find("2b:q4_k_m")[1].file.name
+    made = paths.models_dir() / "2b"
+    made.mkdir(parents=True)
+    shutil.copy(TEXT, made / file)
+    assert library.folder_meant("2b:q4_k_m") == made
+    [removal] = plan_removals(["2b:Q4_K_M", "2b"])
+    assert removal.folder == made
+    for name in ("2b:q8_0", "8b"):
+        assert library.folder_meant(name) is None
+        with pytest.raises(ModelNotFound):
+            plan_removal(name)
+    with pytest.raises(UsageError, match="stays"):
+        plan_removal("pocket:f16")
 
 
 def test_a_link_is_removed_and_the_folder_behind_it_stays(folder: Path, tmp_path: Path) -> None:
