@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gguf_vl import paths
-from gguf_vl.errors import InvalidModelFile, Unreachable
+from gguf_vl.errors import GgufVlError, InvalidModelFile, Unreachable
 from gguf_vl.gguf import Header, projector_shape, read_header, text_shape
 from gguf_vl.gguf.wire import shown
 from gguf_vl.store import disk, library, place
@@ -68,9 +68,12 @@ def pull(plan: Plan, progress: Progress) -> LocalModel:
             except Unreachable as error:
                 if plan.fallback is None:
                     raise
-                other = plan.fallback()
-                progress.note(f"{error.what} Going on from {other.repository.source}.")
-                return _pull(other, progress)
+                try:
+                    other = plan.fallback()
+                    progress.note(f"{error.what} Going on from {other.repository.source}.")
+                    return _pull(other, progress)
+                except GgufVlError:  # the first source is the one that was meant, and its error says how to go on
+                    raise error from None
 
 
 def _pull(plan: Plan, progress: Progress) -> LocalModel:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gguf_vl import catalogue, paths
-from gguf_vl.errors import ModelNotFound, Unreachable, UsageError, VerificationFailed
+from gguf_vl.errors import GgufVlError, ModelNotFound, Unreachable, UsageError, VerificationFailed
 from gguf_vl.gguf.wire import shown
 from gguf_vl.store import place
 from gguf_vl.store.receipt import Promise
@@ -144,7 +144,7 @@ def _of_catalogue(name: str, mmproj: str | None, source: SourceName | None) -> P
     except Unreachable as error:
         try:
             return replace(at("modelscope"), note=f"{error.what} Taking the same files from ModelScope.")
-        except Unreachable:
+        except GgufVlError:
             raise error from None
     return replace(found, fallback=lambda: at("modelscope")) if model.modelscope else found
 

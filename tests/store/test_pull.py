@@ -393,6 +393,28 @@ def test_where_the_first_source_falls_silent_the_second_goes_on(hub: Hub, models
     assert asked[0] > 0
 
 
+@pytest.mark.usefixtures("published")
+def test_when_the_whole_network_goes_the_first_source_is_named_and_how_to_go_on(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELSCOPE_DOMAIN", "http://127.0.0.1:9")
+    hub.inject(TEXT, Cut(1_000_000), *[HangUp(on="body")] * 20)
+    with pytest.raises(Unreachable, match=f"{TEXT} did not come through") as caught:
+        pulled()
+    assert "goes on where it stopped" in caught.value.fix
+    assert to_fetch(plan("tiny", choose=never)) < sum(SIZE.values())
+
+
+@pytest.mark.usefixtures("published")
+def test_where_there_is_no_second_source_the_first_ones_trouble_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = dict(catalogue.load_catalogue())
+    models["tiny"] = replace(models["tiny"], modelscope=None)
+    monkeypatch.setattr(catalogue, "load_catalogue", lambda: models)
+    at(monkeypatch, "http://127.0.0.1:9")
+    with pytest.raises(Unreachable, match="HF_ENDPOINT"):
+        plan("tiny", choose=never)
+
+
 @pytest.mark.parametrize(
     "body",
     [b"<html>log in</html>", b"{}", b"[]", b"null", b'{"siblings": [{"rfilename": 7}]}', b'{"siblings": 5}', b""],
