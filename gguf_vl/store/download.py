@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gguf_vl.errors import Unreachable, VerificationFailed
+from gguf_vl.gguf.wire import shown
 from gguf_vl.store.hashing import CHUNK, sha256_of
 from gguf_vl.store.progress import Progress
 from gguf_vl.store.sources import RemoteFile
@@ -246,8 +247,8 @@ def _network_errors() -> Iterator[None]:
 
     try:
         yield
-    except httpx2.TransportError as error:
-        raise _Cut(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
+    except (httpx2.RequestError, httpx2.InvalidURL) as error:
+        raise _Cut(f"{type(error).__name__}: {shown(error)}" if str(error) else type(error).__name__) from error
 
 
 def _check_status(response: httpx2.Response, file: RemoteFile) -> None:

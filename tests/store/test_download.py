@@ -178,6 +178,13 @@ def test_silence_ends_after_some_attempts_with_longer_and_longer_waits(hub: Hub,
     assert "goes on where it stopped" in caught.value.fix
 
 
+@pytest.mark.parametrize("to", ["", "http://[nonsense/"])
+def test_a_server_that_sends_one_in_circles_or_nowhere_counts_as_silent(hub: Hub, tmp_path: Path, to: str) -> None:
+    hub.inject("w.gguf", Redirect(to=to, on="resolve"), times=200)
+    with pytest.raises(Unreachable, match=f"after {ATTEMPTS} attempts"):
+        download(remote(hub), tmp_path / "w.gguf", Silent(), wait=Waits())
+
+
 def test_a_server_that_wants_an_hour_is_not_waited_for(hub: Hub, tmp_path: Path) -> None:
     hub.inject("w.gguf", Answer(429, {"Retry-After": "3600"}, on="body"))
     with pytest.raises(GgufVlError, match="3600 s of patience"):
