@@ -265,7 +265,7 @@ def _to_skip(response: httpx2.Response, part: _Part) -> int:
 
     Raises `_Cut` for an answer that cannot be this file: nothing of it touches what has arrived.
     """
-    total, kind = _total(response), response.headers.get("Content-Type", "")
+    total, kind = _total(response), shown(response.headers.get("Content-Type", ""), 80)
     if part.file.size is not None and total is not None and total != part.file.size:
         raise _Cut(f"it has {total} bytes there ({kind or 'of no type'}) where {part.file.size} were promised")
     if kind.startswith("text/html"):

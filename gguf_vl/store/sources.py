@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from gguf_vl.catalogue import File
 from gguf_vl.errors import GgufVlError, ModelNotFound, OfflineError, Unreachable
+from gguf_vl.gguf.wire import shown
 
 MODELSCOPE = "https://www.modelscope.cn"
 TIMEOUT_S = 15.0
@@ -106,6 +107,8 @@ class HuggingFace:
             raise _no_answer(title, error) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _nonsense(title) from error
+        if info.sha is not None and not re.fullmatch(r"[\w.-]+", info.sha, re.ASCII):
+            raise _nonsense(title)
         revision, headers = info.sha or revision or "main", build_hf_headers(library_name="gguf-vl")
         address = f"{api.endpoint}/{id}/resolve/{quote(revision, safe='')}"
         files = [_remote_file(title, address, *each, headers, refusal) for each in listed]
@@ -195,6 +198,6 @@ def _nonsense(title: str) -> Unreachable:
 
 def _no_answer(title: str, error: Exception) -> Unreachable:
     return Unreachable(
-        f"{title} cannot be reached: {str(error).rstrip('.') or type(error).__name__}.",
+        f"{title} cannot be reached: {shown(error).rstrip('.') or type(error).__name__}.",
         "Check the connection; a mirror can be named in HF_ENDPOINT; or carry the model here: `gguf-vl bundle --help`.",
     )

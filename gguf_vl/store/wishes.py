@@ -186,7 +186,7 @@ def _of_repository(wish: str, mmproj: str | None, source: SourceName | None, cho
         raise UsageError(f"{shown(id)!r} is not a repository.", "Give it as hf:owner/repo, or hf:owner/repo:Q4_K_M.")
     # The same name on the other hub may be somebody else's: it is taken only where it is asked for.
     repository = _source(source or "huggingface").repository(id, revision or None)
-    files = [file for file in repository.files if _FILE.fullmatch(file.name)]
+    files = [file for file in repository.files if _FILE.fullmatch(file.name) and file.path.isprintable()]
     texts = [file for file in files if not _NO_MODEL.search(file.name) and not _PART.search(file.name)]
     projectors = [file for file in files if "mmproj" in file.name.casefold()]
     if not texts:

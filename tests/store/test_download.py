@@ -127,6 +127,18 @@ def test_a_login_page_that_stays_is_named_and_what_is_here_kept(hub: Hub, tmp_pa
     assert remaining(remote(hub), tmp_path / "w.gguf") == len(CONTENT) - 1_000_000
 
 
+def test_what_a_server_calls_its_answer_is_harmless_for_a_terminal(hub: Hub, tmp_path: Path) -> None:
+    notes = list[str]()
+
+    class Noting(Silent):
+        def note(self, line: str) -> None:
+            notes.append(line)
+
+    hub.inject("w.gguf", Answer(200, {"Content-Type": "x/\x1b]0;pwned\x07"}, b"short", on="body"))
+    assert download(remote(hub), tmp_path / "w.gguf", Noting(), wait=Waits()).sha256 == SHA256
+    assert ["x/?]0;pwned?" in line and line.isprintable() for line in notes] == [True]
+
+
 def test_a_range_answered_with_status_200_is_a_range_all_the_same(tmp_path: Path) -> None:
     with ModelScope({"a/b": Repo({"w.gguf": CONTENT})}, partial_status=200) as hub:
         hub.inject("w.gguf", Cut(2_000_000))

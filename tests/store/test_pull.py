@@ -415,9 +415,21 @@ def test_where_there_is_no_second_source_the_first_ones_trouble_is_told(monkeypa
         plan("tiny", choose=never)
 
 
+ESCAPED = b'{"id": "someone/tiny-GGUF", "sha": "\\u001b[31mred", "siblings": []}'
+
+
 @pytest.mark.parametrize(
     "body",
-    [b"<html>log in</html>", b"{}", b"[]", b"null", b'{"siblings": [{"rfilename": 7}]}', b'{"siblings": 5}', b""],
+    [
+        b"<html>log in</html>",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"siblings": [{"rfilename": 7}]}',
+        b'{"siblings": 5}',
+        b"",
+        ESCAPED,
+    ],
 )
 @pytest.mark.usefixtures("published")
 def test_a_hub_that_answers_nonsense_is_left_for_the_other(hub: Hub, modelscope: ModelScope, body: bytes) -> None:
