@@ -78,6 +78,8 @@ def ask(
     installed = choose(settings)
     if settings.model is None:
         print(f"Using {installed.name} ({installed.why}).", file=sys.stderr)
+    if installed.local.receipt and installed.local.receipt.is_damaged:
+        print(f"{installed.name} was found damaged: gguf-vl verify {installed.name}", file=sys.stderr)
     limits = limits_for(settings.detail, installed.limits)
     loaded = tuple(load_picture(sys.stdin.buffer if name == STDIN else name, limits) for name in pictures)
     asked: tuple[str | Picture, ...] = (*loaded, question)

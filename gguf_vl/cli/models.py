@@ -48,7 +48,7 @@ def list_models(as_json: Json = False, debug: options.Debug = False) -> None:
             table.append((entry.name, "-", "-", "-", "-", f"{entry.folder}: {entry.trouble}"))
         else:
             name = row["name"] + (" *" if row["default"] else "")
-            verified = (row["verified"] or "-")[:10]
+            verified = "damaged" if row["damaged"] else (row["verified"] or "-")[:10]
             projector = row["projector"] or "none"
             table.append((name, row["quantisation"], size(row["bytes"]), projector, verified, row["model"]))
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]) - 1)]
@@ -166,9 +166,10 @@ def _damaged(model: str, checked: Checked) -> GgufVlError:
 
 
 _EMPTY_ROW: dict[str, Any] = dict.fromkeys(
-    "name quantisation bytes projector model mmproj verified source default where trouble".split()
+    "name quantisation bytes projector model mmproj verified damaged source default where trouble".split()
 )
-"""What every row of `list --json` has. A row with `trouble` is of nothing that can be used."""
+"""What every row of `list --json` has. A row with `trouble` is of nothing that can be used; `damaged` is what `verify`
+found."""
 
 
 def _row(entry: LocalModel | Broken, default: Path | None) -> dict[str, Any]:
@@ -184,7 +185,8 @@ def _row(entry: LocalModel | Broken, default: Path | None) -> dict[str, Any]:
         "projector": entry.projector.quantisation if entry.projector else None,
         "model": str(entry.model),
         "mmproj": str(entry.mmproj) if entry.mmproj else None,
-        "verified": min(record.verified for record in entry.receipt.files) if entry.receipt else None,
+        "verified": min(record.verified for record in entry.receipt.files) or None if entry.receipt else None,
+        "damaged": entry.receipt is not None and entry.receipt.is_damaged,
         "source": entry.receipt.source if entry.receipt else None,
         "default": entry.model == default,
     }
@@ -241,7 +243,7 @@ def _of_files(local: LocalModel) -> dict[str, Any]:
     facts["files"] = [f"{path} ({size(path.stat().st_size)})" for path in (local.model, local.mmproj) if path]
     if receipt:
         facts["source"] = receipt.source
-        facts["verified"] = [f"{r.path}: {r.verified}, sha256 {r.sha256}" for r in receipt.files]
+        facts["verified"] = [f"{r.path}: {r.verified or 'damaged'}, sha256 {r.sha256}" for r in receipt.files]
     return facts
 
 

@@ -58,6 +58,11 @@ class Receipt:
         """The text model, then the projector."""
         return (self.model, self.mmproj) if self.mmproj else (self.model,)
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether a file was last found to differ from what was promised."""
+        return not all(record.verified for record in self.files)
+
     def verified_now(self, wrong: Collection[FileRecord] = ()) -> Receipt:
         """The same receipt, every file looked at in this moment and found right but for those."""
         at = now()
