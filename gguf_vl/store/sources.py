@@ -165,12 +165,15 @@ def _remote_file(
 
 def _hugging_face_refuses(title: str, page: str, id: str, status: int, code: str | None) -> GgufVlError:
     log_in = "log in with `hf auth login`, or set HF_TOKEN"
-    if code == "GatedRepo" or status == 403:
+    if code == "GatedRepo":
         return GgufVlError(f"{id} stands behind a licence on {title}.", f"Accept it on {page}, then {log_in}.")
     if code == "RevisionNotFound":
         return ModelNotFound(f"{id} has no such revision on {title}.", f"See {page}.")
     if code == "EntryNotFound":
         return ModelNotFound(f"{id} no longer has the file on {title}.", f"See {page}, or try another --source.")
+    if status == 403:
+        why = "A proxy may stand in the way, or the token lacks the right to read it"
+        return Unreachable(f"{title} refuses {id} with status 403.", f"{why}: {log_in}; or try another --source.")
     if status in (401, 404):
         return ModelNotFound(f"{title} shows no repository {id}.", f"Check the name; if it is private, {log_in}.")
     return _answers(title, status)

@@ -406,6 +406,19 @@ def test_when_the_whole_network_goes_the_first_source_is_named_and_how_to_go_on(
 
 
 @pytest.mark.usefixtures("published")
+def test_a_bare_403_is_no_licence_and_sends_to_the_other_source(hub: Hub, modelscope: ModelScope) -> None:
+    hub.inject(TEXT, Answer(403, on="body"))
+    local = pulled()
+    assert local.receipt
+    assert "ModelScope" in local.receipt.source
+    hub.inject(None, Answer(403, on="api"))
+    with pytest.raises(Unreachable, match="403") as caught:
+        plan("tiny", source="huggingface", choose=never)
+    assert "proxy" in caught.value.fix
+    assert "licence" not in caught.value.what + caught.value.fix
+
+
+@pytest.mark.usefixtures("published")
 def test_where_there_is_no_second_source_the_first_ones_trouble_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     models = dict(catalogue.load_catalogue())
     models["tiny"] = replace(models["tiny"], modelscope=None)
