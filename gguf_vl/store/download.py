@@ -270,9 +270,10 @@ def _to_skip(response: httpx2.Response, part: _Part) -> int:
         raise _Cut(f"it has {total} bytes there ({kind or 'of no type'}) where {part.file.size} were promised")
     if kind.startswith("text/html"):
         raise _Cut("a web page came in its place; is there a login page in the way?")
-    if _start(response) > part.size:
+    start = _start(response)
+    if start is None or start > part.size:
         raise _Cut("the server began in the wrong place")
-    return part.size - _start(response)
+    return part.size - start
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
@@ -282,10 +283,15 @@ def _retry_after(response: httpx2.Response) -> float | None:
         return None
 
 
-def _start(response: httpx2.Response) -> int:
-    """The file's byte with which the answer begins. ModelScope answers ranges with status 200: the header decides."""
+def _start(response: httpx2.Response) -> int | None:
+    """The file's byte with which the answer begins; None where a part does not say which it is.
+
+    ModelScope answers ranges with status 200: the header decides.
+    """
     found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    return int(found[1]) if found else 0
+    if found:
+        return int(found[1])
+    return None if response.status_code == 206 else 0
 
 
 def _total(response: httpx2.Response) -> int | None:

@@ -147,6 +147,12 @@ def test_a_range_answered_with_status_200_is_a_range_all_the_same(tmp_path: Path
         assert hub.bytes_sent("w.gguf") < 1.5 * len(CONTENT)
 
 
+def test_a_part_that_does_not_say_which_it_is_is_not_taken_for_the_beginning(hub: Hub, tmp_path: Path) -> None:
+    hub.inject("w.gguf", Cut(2_000_000), Answer(206, {}, CONTENT[::-1], on="body"))
+    assert download(remote(hub), tmp_path / "w.gguf", Silent(), wait=Waits()).sha256 == SHA256
+    assert not (tmp_path / "w.gguf.wrong").exists()
+
+
 def test_wrong_bytes_are_kept_aside_and_never_taken(hub: Hub, tmp_path: Path) -> None:
     hub.inject("w.gguf", Flip(4_000_000))
     with pytest.raises(VerificationFailed, match="not what was promised") as caught:
