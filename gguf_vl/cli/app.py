@@ -51,6 +51,7 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
     ] = False,
+    offline: options.Offline = False,
 ) -> None:
     options.help_without_verb(context)
 

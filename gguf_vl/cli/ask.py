@@ -63,7 +63,6 @@ def ask(
         top_k=top_k,
         seed=seed,
         system=system,
-        offline=offline or None,
     )
     from gguf_vl.cli.status import Status
     from gguf_vl.engine.blocking import BlockingEngine

@@ -49,7 +49,7 @@ def create(
     debug: options.Debug = False,
 ) -> None:
     """Pack models into one file, with their hashes. An interrupted packing goes on where it stopped."""
-    settings = options.settings(debug, offline=offline or None)
+    settings = options.settings(debug)
     from contextlib import nullcontext
 
     from gguf_vl.cli.progress import progress
@@ -71,7 +71,13 @@ def create(
 
 
 @app.command("verify")
-def verify(bundle: Bundle, trust: Trust = None, as_json: Json = False, debug: options.Debug = False) -> None:
+def verify(
+    bundle: Bundle,
+    trust: Trust = None,
+    as_json: Json = False,
+    offline: options.Offline = False,
+    debug: options.Debug = False,
+) -> None:
     """Read a bundle and check every byte of it. Nothing is installed."""
     options.logging_to_stderr(debug)
     from gguf_vl.cli.progress import progress
@@ -98,7 +104,13 @@ def verify(bundle: Bundle, trust: Trust = None, as_json: Json = False, debug: op
 
 
 @app.command("install")
-def install(bundle: Bundle, trust: Trust = None, as_json: Json = False, debug: options.Debug = False) -> None:
+def install(
+    bundle: Bundle,
+    trust: Trust = None,
+    as_json: Json = False,
+    offline: options.Offline = False,
+    debug: options.Debug = False,
+) -> None:
     """Verify a bundle and install its models: all of them, or none where a byte is wrong."""
     options.logging_to_stderr(debug)
     from gguf_vl.cli.progress import progress

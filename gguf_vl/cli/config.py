@@ -15,6 +15,7 @@ app.callback(invoke_without_command=True)(options.help_without_verb)
 @app.command("get")
 def get(
     key: Annotated[str | None, typer.Argument(help="One setting, its value alone. All of them without it.")] = None,
+    offline: options.Offline = False,
     debug: options.Debug = False,
 ) -> None:
     """Print a setting, or all of them with where each comes from."""
@@ -35,6 +36,7 @@ def get(
 def set_(
     key: Annotated[str, typer.Argument(help="The setting.")],
     value: Annotated[str, typer.Argument(help="Its value; the empty text takes the setting back.")],
+    offline: options.Offline = False,
     debug: options.Debug = False,
 ) -> None:
     """Write a setting to config.toml."""
@@ -45,7 +47,7 @@ def set_(
 
 
 @app.command("path")
-def path() -> None:
+def path(offline: options.Offline = False) -> None:
     """Print where config.toml is."""
     from gguf_vl import paths
 

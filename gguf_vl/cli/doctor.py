@@ -31,6 +31,7 @@ class Finding:
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    offline: options.Offline = False,
     debug: options.Debug = False,
 ) -> None:
     """Say what is wrong here, and how to mend it."""

@@ -27,6 +27,7 @@ def import_models(
     name: Annotated[str | None, typer.Option("--name", help="What to call it, for one model.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+    offline: options.Offline = False,
     debug: options.Debug = False,
 ) -> None:
     """Use models that are on this machine already: linked, never copied or moved."""

@@ -24,7 +24,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="A model's name, as `gguf-vl list` shows it.", show_default=False)]
 
 
-def list_models(as_json: Json = False, debug: options.Debug = False) -> None:
+def list_models(as_json: Json = False, offline: options.Offline = False, debug: options.Debug = False) -> None:
     """List the models on this machine."""
     settings = options.settings(debug)
     from gguf_vl.errors import GgufVlError
@@ -62,7 +62,7 @@ def list_models(as_json: Json = False, debug: options.Debug = False) -> None:
         print(harmless(f"{what} {fix}"), file=sys.stderr)
 
 
-def show(name: Name, as_json: Json = False, debug: options.Debug = False) -> None:
+def show(name: Name, as_json: Json = False, offline: options.Offline = False, debug: options.Debug = False) -> None:
     """Show what is known of a model: shape, context, sampling, licence, files."""
     options.settings(debug)
     facts = _facts(name)
@@ -78,6 +78,7 @@ def show(name: Name, as_json: Json = False, debug: options.Debug = False) -> Non
 def verify(
     name: Annotated[str | None, typer.Argument(help="A model; all of them without.", show_default=False)] = None,
     as_json: Json = False,
+    offline: options.Offline = False,
     debug: options.Debug = False,
 ) -> None:
     """Hash the files of models again and compare them with what was promised."""
@@ -122,6 +123,7 @@ def verify(
 def rm(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models to remove.", show_default=False)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    offline: options.Offline = False,
     debug: options.Debug = False,
 ) -> None:
     """Remove models from this machine."""

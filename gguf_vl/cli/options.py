@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from gguf_vl.config import Settings
+
+
+def _go_offline(wanted: bool) -> None:
+    """Switch offline mode on for this process and those it starts."""
+    if wanted:
+        os.environ["GGUF_VL_OFFLINE"] = "1"
+
 
 Model = Annotated[
     str | None, typer.Option("-m", "--model", help="A catalogue name (2b, 8b:q8_0), `pocket`, or a GGUF file.")
@@ -26,7 +34,8 @@ TopP = Annotated[float | None, typer.Option("--top-p", help="Sample from the lik
 TopK = Annotated[int | None, typer.Option("--top-k", help="Sample from this many of the likeliest tokens; 0 for all.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Makes sampled answers repeatable.")]
 System = Annotated[str | None, typer.Option("--system", help="System prompt.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Use no network at all.")]
+Offline = Annotated[bool, typer.Option("--offline", callback=_go_offline, help="Use no network at all.")]
+"""Takes effect by being given: a verb need not look at it."""
 Debug = Annotated[bool, typer.Option("--debug", help="Show the log, llama.cpp's too, and tracebacks.")]
 
 

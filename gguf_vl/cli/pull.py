@@ -29,7 +29,7 @@ def pull(
     debug: options.Debug = False,
 ) -> None:
     """Fetch models and verify them. Without a name: the one that suits this machine."""
-    settings = options.settings(debug, offline=offline or None)
+    settings = options.settings(debug)
     from gguf_vl.errors import OfflineError, UsageError
     from gguf_vl.store import pull as store
     from gguf_vl.store.wishes import plan as plan_of
