@@ -107,6 +107,7 @@ def _kept(wanted: Wanted, plan: Plan) -> FileRecord | None:
     remote, receipt = wanted.remote, _receipt(plan)
     for record in receipt.files if receipt else ():
         is_it = record.sha256 == remote.sha256 if remote.sha256 else record.path == remote.name
+        is_it = is_it and remote.size in (None, record.size)
         with suppress(OSError):
             if is_it and record.verified and os.path.getsize(record.at(plan.folder)) == record.size:
                 return record

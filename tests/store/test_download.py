@@ -186,6 +186,24 @@ def test_a_file_of_unknown_size_and_hash_is_taken_as_it_comes(hub: Hub, tmp_path
     assert (done.size, done.sha256) == (len(CONTENT), SHA256)
 
 
+@pytest.mark.parametrize("size", [len(CONTENT), None])
+def test_a_file_without_a_promise_that_is_here_whole_is_not_fetched_again(
+    hub: Hub, tmp_path: Path, size: int | None
+) -> None:
+    class Killed(Silent):
+        def at(self, label: str, done: int) -> None:
+            if done == len(CONTENT):
+                raise KeyboardInterrupt
+
+    file, waits = remote(hub, size=size, sha256=None), Waits()
+    with pytest.raises(KeyboardInterrupt):
+        download(file, tmp_path / "w.gguf", Killed())
+    for _ in range(2):
+        assert download(file, tmp_path / "w.gguf", Silent(), wait=waits).sha256 == SHA256
+    assert hub.bytes_sent("w.gguf") == len(CONTENT)
+    assert waits == []
+
+
 def test_silence_ends_after_some_attempts_with_longer_and_longer_waits(hub: Hub, tmp_path: Path) -> None:
     hub.inject("w.gguf", *[HangUp(on="resolve")] * ATTEMPTS)
     waits = Waits()

@@ -157,6 +157,15 @@ def test_a_pull_that_fails_leaves_the_installed_model_as_it_was_also_without_lin
     assert again.mmproj.stat().st_size == SIZE[PROJECTOR]
 
 
+def test_a_file_without_a_hash_is_the_installed_one_only_in_its_size(hub: Hub) -> None:
+    what = plan(f"hf:{REPO}", choose=never)
+    pull(what, Silent())
+    for n_bytes, same in ((SIZE[TEXT], True), (None, True), (SIZE[TEXT] + 1, False)):
+        unhashed = replace(what.model.remote, sha256=None, size=n_bytes)
+        assert is_installed(replace(what, model=Wanted(unhashed, "none"))) is same
+    assert hub.requests
+
+
 @pytest.mark.usefixtures("published")
 def test_the_plan_says_how_much_from_where_to_where(hub: Hub) -> None:
     what = plan("tiny", choose=never)
