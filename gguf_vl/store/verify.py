@@ -83,7 +83,7 @@ def _check(path: Path, promised: _Promised, receipt: Receipt | None, progress: P
         if size is not None and found != size:
             trouble = f"{found} bytes where {size} were promised"
         else:
-            computed = sha256_of(path, progress)
+            computed = sha256_of(path, progress, f"{path.parent.name}/{path.name}")
             if sha256 is not None and computed != sha256:
                 trouble = f"sha256 {computed}, promised {sha256}"
     except OSError as error:

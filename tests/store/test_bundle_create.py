@@ -151,6 +151,14 @@ def test_what_was_left_is_believed_only_as_far_as_it_is_right(models: None, tmp_
         assert both(folder / "x.tar") == whole
 
 
+def test_what_is_left_of_another_bundle_is_said_to_be_begun_anew(models: None, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        both(tmp_path / "x.tar", Interrupting(3_000_000))
+    watching = Watching()
+    create(["pocket"], tmp_path / "x.tar", watching)
+    assert "packing anew" in " ".join(watching.notes)
+
+
 def test_what_was_split_otherwise_is_begun_anew(models: None, tmp_path: Path) -> None:
     whole = both(tmp_path / "x.tar", split=1_500_000)
     for number, earlier in enumerate((None, 1_000_000, 4_000_000)):

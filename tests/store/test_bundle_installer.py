@@ -86,7 +86,7 @@ def test_one_script_installs_everything_and_again_without_harm(tmp_path: Path, s
         ({"machine": "mips"}, "mips"),
         ({"python": "3.99"}, "Python 3.99"),
         ({"libc": "glibc 9.99"}, "glibc 9.99 or newer"),
-        ({"libc": "musl"}, "is for systems with musl"),
+        ({"libc": "musl"}, "needs musl; this system has glibc"),
     ],
 )
 def test_a_machine_that_the_bundle_is_not_for_is_refused_in_a_line(
@@ -107,6 +107,15 @@ def test_a_processor_below_the_baseline_is_refused(monkeypatch: pytest.MonkeyPat
         installer.check_platform([vars_of(replace(HERE, baseline="x86-64-v3"))])
     assert ended.value.code == 3
     assert "avx2, bmi2, fma" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has more than one libc")
+def test_of_packages_for_several_libcs_those_that_run_here_are_enough(capsys: pytest.CaptureFixture[str]) -> None:
+    musl, newer = replace(HERE, libc="musl"), replace(HERE, libc="glibc 9.99")
+    installer.check_platform([vars_of(each) for each in (musl, newer, HERE)])
+    with pytest.raises(SystemExit):
+        installer.check_platform([vars_of(each) for each in (musl, newer)])
+    assert "needs musl" in capsys.readouterr().err
 
 
 def vars_of(place: Platform) -> dict[str, Any]:

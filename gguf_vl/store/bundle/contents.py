@@ -9,7 +9,7 @@ from gguf_vl import catalogue
 from gguf_vl.errors import InvalidModelFile, UsageError
 from gguf_vl.gguf import read_header
 from gguf_vl.store import library, place
-from gguf_vl.store.bundle.manifest import BundledModel, ModelFile, check_name
+from gguf_vl.store.bundle.manifest import BundledModel, ModelFile, check_file_name
 from gguf_vl.store.hashing import sha256_of
 from gguf_vl.store.library import LocalModel
 from gguf_vl.store.progress import Progress
@@ -70,7 +70,7 @@ def _check_names(local: LocalModel, files: tuple[Path, ...]) -> None:
     try:
         place.check_name(local.name)
         for file in files:
-            check_name(file.name)
+            check_file_name(file.name)
         if len({file.name.casefold() for file in files}) < len(files):
             raise ValueError("its two files have the same name")
     except (UsageError, ValueError) as error:

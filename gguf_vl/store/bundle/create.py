@@ -129,14 +129,17 @@ def _pack(
     if split and total > split * MAX_PARTS:
         raise UsageError(f"The bundle would have more than {MAX_PARTS} parts.", "Give a larger --split.")
     existing = output.existing()
-    missing = total - sum(part.stat().st_size for part in existing)
+    left = sum(part.stat().st_size for part in existing)
+    missing = total - left
     disk.need(missing, output.path.absolute().parent, label, "Free some space, or give a larger disk with -o.")
     progress.start(label, total)
     is_finished = False
     try:
         n_complete, at = _complete(members, existing, label, progress)
         output.truncate(at)
-        if at:
+        if n_complete < 2 and left > sum(member.n_bytes for member in members[:2]):  # README and manifest
+            progress.note("What an earlier attempt left is another bundle's, of other packages maybe: packing anew.")
+        elif at:
             progress.note(f"{size(at)} are there from an earlier attempt and are right: going on.")
         for member in members[n_complete:]:
             _append(member, sources[member.path], output, progress)
@@ -148,8 +151,8 @@ def _pack(
         progress.end(label)
         if not is_finished:
             output.close()
-            if left := [part.name for part in output.existing()]:
-                progress.note(f"What is packed stays in {', '.join(left)}: the same command goes on there.")
+            if stays := [part.name for part in output.existing()]:
+                progress.note(f"What is packed stays in {', '.join(stays)}: the same command goes on there.")
     return files
 
 

@@ -234,15 +234,22 @@ def check_platform(platforms: list[dict[str, Any]]) -> None:
             if other and os.name == "posix":
                 os.execv(other, [other, "-I", *sys.argv])
         refuse(NOT_FOR_HERE, f"This bundle is for {names}; this is Python {python}: run install.py with the right one.")
+    reasons = [lacking(each) for each in fitting]
+    if all(reasons):
+        refuse(NOT_FOR_HERE, f"This bundle needs {reasons[0]}.")
+
+
+def lacking(wanted: dict[str, Any]) -> str:
+    """What packages need that this system does not have, in words that follow "needs"; empty when nothing."""
     libc, version = platform.libc_ver()
-    needed = (fitting[0]["libc"] or "").split()
+    needed = (wanted["libc"] or "").split()
     if needed and (libc or "musl") != needed[0]:
-        refuse(NOT_FOR_HERE, f"This bundle is for systems with {' '.join(needed)}; this one has {libc or 'another'}.")
+        return f"{' '.join(needed)}; this system has {libc or 'another C library'}"
     if len(needed) > 1 and numbers(version) < numbers(needed[1]):
-        refuse(NOT_FOR_HERE, f"This bundle needs {' '.join(needed)} or newer; this system has {libc} {version}.")
-    missing = NEEDED_FLAGS.get(fitting[0]["baseline"], set()) - processor_flags()
-    if missing and processor_flags():
-        refuse(NOT_FOR_HERE, f"This bundle needs a processor with {', '.join(sorted(missing))}, which this one lacks.")
+        return f"{' '.join(needed)} or newer; this system has {libc} {version}"
+    flags = processor_flags()
+    missing = NEEDED_FLAGS.get(wanted["baseline"], set()) - flags
+    return f"a processor with {', '.join(sorted(missing))}, which this one lacks" if missing and flags else ""
 
 
 def numbers(version: str) -> list[int]:
@@ -316,4 +323,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("install.py: Interrupted; run it again.", file=sys.stderr)
+        sys.exit(130)

@@ -152,7 +152,7 @@ def from_bytes(data: bytes) -> Manifest:
         ) from error
 
 
-def check_name(name: str) -> str:
+def check_file_name(name: str) -> str:
     """The name of a file or folder, given back when every system takes it and it leads nowhere else; `ValueError`."""
     fits = 0 < len(name) <= _LONGEST_NAME and len(name.encode("utf-8", "replace")) <= _LONGEST_NAME
     plain = name.isprintable() and not any(char in name for char in '/\\:*?"<>|') and not DEVICE.fullmatch(name)
@@ -241,7 +241,7 @@ def _manifest(plain: dict[str, Any]) -> Manifest:
 def _file(fields: _Fields) -> FileEntry:
     path = fields.text("path")
     folder, slash, name = path.partition("/")
-    is_wheel = bool(slash) and folder == PACKAGES and check_name(name).endswith(".whl")
+    is_wheel = bool(slash) and folder == PACKAGES and check_file_name(name).endswith(".whl")
     if not is_wheel and path not in (README, *INSTALLERS):
         raise ValueError(f"{path[:80]!r} has no place in a bundle")
     return FileEntry(path, fields.size(), fields.sha256())
@@ -258,14 +258,14 @@ def _model(fields: _Fields) -> BundledModel:
         model=_model_file(fields.object("model")),
         mmproj=_model_file(mmproj) if mmproj else None,
     )
-    check_name(model.folder)
+    check_file_name(model.folder)
     _check_distinct([*(file.name for file in model.files), receipt.NAME, KEPT_ENTRY])
     return model
 
 
 def _model_file(fields: _Fields) -> ModelFile:
     promised_by = fields.match("promised_by", "|".join(get_args(Promise)))
-    return ModelFile(check_name(fields.text("name")), fields.size(), fields.sha256(), cast(Promise, promised_by))
+    return ModelFile(check_file_name(fields.text("name")), fields.size(), fields.sha256(), cast(Promise, promised_by))
 
 
 def _platform(fields: _Fields) -> Platform:

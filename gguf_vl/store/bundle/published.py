@@ -13,6 +13,7 @@ from gguf_vl.errors import VerificationFailed
 from gguf_vl.gguf import read_header, text_shape
 from gguf_vl.store import place
 from gguf_vl.store.bundle.manifest import KEPT_ENTRY, BundledModel, Manifest, ModelFile
+from gguf_vl.store.disk import telling
 from gguf_vl.store.known import models_of_sizes, published_files
 from gguf_vl.store.receipt import Promise
 
@@ -87,7 +88,8 @@ def keep(model: BundledModel, manifest: Manifest, folder: Path) -> None:
         entry = catalogue.cut(
             {**manifest.catalogue, "models": {theirs.name: manifest.catalogue["models"][theirs.name]}}
         )
-        (folder / KEPT_ENTRY).write_text(json.dumps(entry, ensure_ascii=False, indent=1), encoding="utf-8")
+        with telling(folder, "written"):
+            (folder / KEPT_ENTRY).write_text(json.dumps(entry, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def kept(folder: Path) -> Model | None:

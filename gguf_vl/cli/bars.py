@@ -1,0 +1,103 @@
+"""Progress of work on files as a person watches it on a terminal: a row per file."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Column
+from rich.text import Text
+
+from gguf_vl.cli.printing import harmless
+from gguf_vl.cli.progress import verb_and_file
+
+if TYPE_CHECKING:
+    from gguf_vl.store import progress
+
+
+class _FileName:
+    """A name that loses its beginning where there is no room for it: its end says the quantisation."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = options.max_width
+        short = self._name if len(self._name) <= room else f"…{self._name[len(self._name) + 1 - room :]}"
+        yield Text(short, no_wrap=True)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, len(self._name))
+
+
+class _FileColumn(ProgressColumn):
+    def render(self, task: Task) -> _FileName:
+        return _FileName(task.description)
+
+
+class Bars:
+    """One bar per file, with speed and time left."""
+
+    def __init__(self, verb: str, console: Console | None = None) -> None:
+        one_line = Column(no_wrap=True)
+        self._progress = Progress(
+            TextColumn("{task.fields[verb]}", markup=False, table_column=one_line),
+            _FileColumn(table_column=Column(ratio=3)),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=4)),
+            TaskProgressColumn(table_column=one_line),
+            DownloadColumn(table_column=one_line),
+            TransferSpeedColumn(table_column=one_line),
+            TimeRemainingColumn(table_column=one_line),
+            console=console or Console(stderr=True),
+            expand=True,
+        )
+        self._verb = verb
+        self._tasks: dict[str, TaskID] = {}
+
+    def start(self, label: str, total: int, done: int = 0) -> None:
+        """Show a bar for the file, or set back the one that did not reach its end."""
+        if label in self._tasks:
+            self._progress.reset(self._tasks[label], total=total, completed=done)
+        else:
+            verb, file = verb_and_file(self._verb, label)
+            self._tasks[label] = self._progress.add_task(harmless(file), total=total, completed=done, verb=verb)
+
+    def at(self, label: str, done: int) -> None:
+        """Move the file's bar."""
+        self._progress.update(self._tasks[label], completed=done)
+
+    def end(self, label: str) -> None:
+        """Let the file's bar stand as it is."""
+        task = self._tasks[label]
+        self._progress.stop_task(task)
+        if self._progress.tasks[task].finished:
+            del self._tasks[label]  # another model's file may have the same name
+
+    def note(self, line: str) -> None:
+        """Print a line above the bars."""
+        self._progress.console.print(harmless(line), markup=False, highlight=False)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._progress.stop()
+
+
+if TYPE_CHECKING:
+    _bars: type[progress.Progress] = Bars
