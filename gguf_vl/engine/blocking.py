@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -37,12 +38,14 @@ class BlockingEngine:
 
     def generate(self, request: Request) -> Iterator[Event]:
         """Answer a request. Leaving the loop early, or closing the iterator, cancels it."""
-        events = self._engine.generate(request)
+        events: SimpleQueue[Event | None] = SimpleQueue()
+        answered = asyncio.run_coroutine_threadsafe(_hand_on(self._engine.generate(request), events.put), self._loop)
         try:
-            while (event := self._wait(_next(events))) is not None:
+            while (event := events.get()) is not None:
                 yield event
         finally:
             self._wait(self._engine.cancel(request.id))
+            answered.result()
 
     def prepare(self, picture: Picture) -> None:
         """Encode a picture ahead of its question."""
@@ -61,6 +64,7 @@ class BlockingEngine:
         if self._loop.is_closed():
             return
         self._wait(self._engine.close())
+        self._wait(_others_end())  # such as a start that Ctrl-C came into
         self._wait(self._loop.shutdown_asyncgens())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -81,5 +85,15 @@ class BlockingEngine:
         self.close()
 
 
-async def _next(events: AsyncIterator[Event]) -> Event | None:
-    return await anext(events, None)
+async def _others_end() -> None:
+    """Wait for the tasks that a closed engine still lets come to their ends."""
+    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
+
+
+async def _hand_on(events: AsyncIterator[Event], put: Callable[[Event | None], None]) -> None:
+    """Give each event to `put`, and None after the last, in one task that a cancelled request ends as well."""
+    try:
+        async for event in events:
+            put(event)
+    finally:
+        put(None)

@@ -78,6 +78,21 @@ def test_killed_in_the_middle_it_goes_on_with_the_missing_bytes_only(hub: Hub) -
     assert gguf_vl("verify", NAME).returncode == 0
 
 
+def test_of_two_processes_that_pull_the_same_one_waits_and_nothing_is_fetched_twice(hub: Hub) -> None:
+    hold = Hold(after=2_000_000)
+    hub.inject(PROJECTOR, hold)
+    command = [sys.executable, "-P", "-m", "gguf_vl", "pull", WISH]
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=dict(os.environ))
+    assert hold.reached.wait(60)
+    second = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(os.environ))
+    assert second.stderr
+    waiting = any(b"waiting for it" in line for line in second.stderr)
+    hold.release.set()
+    second.communicate(timeout=60)
+    assert (first.wait(60), waiting, second.returncode) == (0, True, 0)
+    assert (hub.bytes_sent(TEXT), hub.bytes_sent(PROJECTOR)) == tuple(path.stat().st_size for path in FILES.values())
+
+
 def test_interrupted_it_says_so_and_keeps_what_it_has(hub: Hub) -> None:
     hold = Hold(after=2_000_000)
     hub.inject(TEXT, hold)
