@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import tarfile
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -26,15 +27,16 @@ from gguf_vl.store.progress import Silent
 from tests.store.bundles import PROJECTOR, TEXT, another_machine, contents, install_model
 
 SILENT = Silent()
-A, B = "models/a/pocket-F16.gguf", "models/a/mmproj-pocket-F16.gguf"
+A, B = "models/a/a-F16.gguf", "models/a/mmproj-a-F16.gguf"
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A bundle of the model `a`."""
+    """A bundle of the model `a`: `pocket` in files that no catalogue knows by name."""
+    files = tmp_path_factory.mktemp("weights")
     with pytest.MonkeyPatch.context() as patch:
         another_machine(patch, tmp_path_factory.mktemp("there"))
-        install_model("a", TEXT, PROJECTOR)
+        install_model("a", shutil.copy(TEXT, files / "a-F16.gguf"), shutil.copy(PROJECTOR, files / "mmproj-a-F16.gguf"))
         yield create(["a"], tmp_path_factory.mktemp("stick") / "a.tar", SILENT).files[0]
 
 
@@ -272,7 +274,7 @@ HOSTILE_NAMES: tuple[Any, ...] = (
         put(*M, "model", value=KeyError),
         put(*M, "model", value=None),
         put(*M, "mmproj", value=[]),
-        put(*M, "mmproj", "name", value="POCKET-f16.gguf"),
+        put(*M, "mmproj", "name", value="A-f16.gguf"),
         put(*M, "mmproj", "name", value="Receipt.json"),
         put(*M, "title", value="x" * 501),
         put(*M, "title", value="\x1b]0;evil\x07"),
