@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 
 from gguf_vl import config
+from gguf_vl.store.adopt import programs
+from tests.store.other_programs import pebble
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +20,21 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A text model and its projector, of no name that is known here."""
+    return pebble(tmp_path_factory.mktemp("pebble"))
+
+
+@pytest.fixture
+def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home in which no other program has put anything yet."""
+    folder = tmp_path / "person"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    for name in ("HF_HOME", "HF_HUB_CACHE", "OLLAMA_MODELS", "LLAMA_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(programs, "OLLAMA_OF_THE_SYSTEM", folder / "no-such-folder")
+    return folder

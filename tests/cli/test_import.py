@@ -22,28 +22,11 @@ from tests.store.other_programs import (
     hash_of,
     lm_studio,
     ollama,
-    pebble,
     relabelled,
     state_of,
 )
 
 Files = tuple[Path, Path]
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return pebble(tmp_path_factory.mktemp("pebble"))
-
-
-@pytest.fixture
-def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home in which no other program has put anything yet."""
-    folder = tmp_path / "person"
-    folder.mkdir()
-    monkeypatch.setenv("HOME", str(folder))
-    for name in ("HF_HOME", "HF_HUB_CACHE", "OLLAMA_MODELS", "LLAMA_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    return folder
 
 
 def scanned(person: Path, *flags: str) -> list[dict[str, Any]]:
