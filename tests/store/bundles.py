@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gguf_vl import paths
+from gguf_vl.store.bundle.manifest import sealed
 from gguf_vl.store.bundle.wheels import this_platform
 from gguf_vl.store.hashing import sha256_of
 from gguf_vl.store.progress import Silent
@@ -35,6 +38,12 @@ def install_model(name: str, *files: Path) -> Path:
         records.append(FileRecord(file.name, file.stat().st_size, sha256_of(file), "hub", now()))
     write_receipt(folder, Receipt(name, "hf:somebody/something", records[0], records[1] if len(records) > 1 else None))
     return folder
+
+
+def resealed(plain: dict[str, Any], indent: int | None = None) -> bytes:
+    """A manifest that was read and changed, as somebody would write it who knows how."""
+    unsealed = {key: value for key, value in plain.items() if key != "sha256"}
+    return sealed(json.dumps(unsealed, ensure_ascii=indent is None, indent=indent).encode())
 
 
 def another_machine(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:

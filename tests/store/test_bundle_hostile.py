@@ -18,13 +18,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gguf_vl.errors import GgufVlError, MissingOrInvalid, VerificationFailed
-from gguf_vl.store.bundle import layout, manifest
+from gguf_vl.store.bundle import installer, layout, manifest
 from gguf_vl.store.bundle.create import create
 from gguf_vl.store.bundle.install import install
 from gguf_vl.store.bundle.manifest import from_bytes
 from gguf_vl.store.bundle.reading import verify
 from gguf_vl.store.progress import Silent
-from tests.store.bundles import PROJECTOR, TEXT, another_machine, contents, install_model
+from tests.store.bundles import PROJECTOR, TEXT, another_machine, contents, install_model, resealed
 
 SILENT = Silent()
 A, B = "models/a/a-F16.gguf", "models/a/mmproj-a-F16.gguf"
@@ -222,7 +222,7 @@ def plain_of(bundle: Path) -> bytes:
 def test_a_manifest_that_promises_other_weights_is_refused(bundle: Path, models: Path, tmp_path: Path) -> None:
     plain = json.loads(plain_of(bundle))
     plain["models"][0]["model"]["sha256"] = "0" * 64
-    said = refused(with_manifest(bundle, tmp_path / "x.tar", json.dumps(plain).encode()), models)
+    said = refused(with_manifest(bundle, tmp_path / "x.tar", resealed(plain)), models)
     assert f"damaged in {A}" in said
 
 
@@ -231,7 +231,7 @@ def test_weights_that_nobody_can_have_are_refused_before_a_byte_of_them(
 ) -> None:
     plain = json.loads(plain_of(bundle))
     plain["models"][0]["model"]["size"] = 1 << 49
-    assert "incomplete" in refused(with_manifest(bundle, tmp_path / "x.tar", json.dumps(plain).encode()), models)
+    assert "incomplete" in refused(with_manifest(bundle, tmp_path / "x.tar", resealed(plain)), models)
 
 
 @pytest.mark.parametrize("name", ["a/../../b", "a b", "é", "x" * 150, "x.gguf"])
@@ -240,7 +240,7 @@ def test_a_model_that_nothing_here_could_be_called_is_refused(
 ) -> None:
     plain = json.loads(plain_of(bundle))
     plain["models"][0]["name"] = name
-    said = refused(with_manifest(bundle, tmp_path / "x.tar", json.dumps(plain).encode()), models)
+    said = refused(with_manifest(bundle, tmp_path / "x.tar", resealed(plain)), models)
     assert "cannot be a model's name" in said
 
 
@@ -297,9 +297,21 @@ def test_a_manifest_that_is_not_what_it_should_be_is_refused(bundle: Path, chang
     plain = json.loads(plain_of(bundle))
     change(plain)
     with pytest.raises((VerificationFailed, MissingOrInvalid)) as caught:
-        from_bytes(json.dumps(plain).encode())
+        from_bytes(resealed(plain))
     assert caught.value.what.isprintable()
     assert len(caught.value.what) < 600
+
+
+def test_a_flipped_bit_of_the_manifest_is_found_in_words_that_nothing_compares_too(bundle: Path) -> None:
+    plain = bytearray(plain_of(bundle))
+    for place in range(len(plain)):
+        plain[place] ^= 1 << place % 8
+        with pytest.raises((VerificationFailed, MissingOrInvalid)):
+            from_bytes(bytes(plain))
+        with pytest.raises(ValueError, match="not what it was"):
+            installer.unsealed(bytes(plain))
+        plain[place] ^= 1 << place % 8
+    assert installer.unsealed(bytes(plain)) == json.loads(plain)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +335,7 @@ def test_a_manifest_that_is_too_large_is_not_read(bundle: Path, models: Path, tm
 def test_a_bundle_of_a_later_form_asks_for_a_newer_program(bundle: Path) -> None:
     plain = json.loads(plain_of(bundle)) | {"schema": 2, "models": "something else"}
     with pytest.raises(MissingOrInvalid, match="form '2'") as caught:
-        from_bytes(json.dumps(plain).encode())
+        from_bytes(resealed(plain))
     assert "newer" in caught.value.fix
 
 

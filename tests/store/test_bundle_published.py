@@ -23,7 +23,7 @@ from gguf_vl.store.bundle.reading import verify
 from gguf_vl.store.hashing import sha256_of
 from gguf_vl.store.progress import Silent
 from gguf_vl.store.receipt import read_receipt
-from tests.store.bundles import PROJECTOR, TEXT, another_machine, contents, install_model
+from tests.store.bundles import PROJECTOR, TEXT, another_machine, contents, install_model, resealed
 
 SILENT = Silent()
 MODEL, MMPROJ = "Mini-F16.gguf", "mmproj-Mini-F16.gguf"
@@ -254,13 +254,13 @@ def test_a_manifest_whose_catalogue_is_no_object_is_refused(tmp_path: Path) -> N
     plain = json.loads(manifest.to_bytes(create(["pocket"], tmp_path / "p.tar", SILENT).manifest))
     for value in ([], 1, "x", None):
         with pytest.raises(VerificationFailed, match="catalogue is not an object"):
-            manifest.from_bytes(json.dumps(plain | {"catalogue": value}).encode())
+            manifest.from_bytes(resealed(plain | {"catalogue": value}))
     del plain["catalogue"]
-    assert manifest.from_bytes(json.dumps(plain).encode()).catalogue == {}
+    assert manifest.from_bytes(resealed(plain)).catalogue == {}
 
 
 def test_no_file_of_a_model_takes_the_entrys_place(tmp_path: Path) -> None:
     plain = json.loads(manifest.to_bytes(create(["pocket"], tmp_path / "p.tar", SILENT).manifest))
     plain["models"][0]["model"]["name"] = "Catalogue.json"
     with pytest.raises(VerificationFailed, match="twice"):
-        manifest.from_bytes(json.dumps(plain).encode())
+        manifest.from_bytes(resealed(plain))

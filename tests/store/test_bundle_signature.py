@@ -14,7 +14,7 @@ from gguf_vl.store.bundle.install import install
 from gguf_vl.store.bundle.reading import verify
 from gguf_vl.store.bundle.signature import NAMESPACE
 from gguf_vl.store.progress import Silent
-from tests.store.bundles import Interrupting, Watching, key, needs_ssh_keygen, public
+from tests.store.bundles import Interrupting, Watching, key, needs_ssh_keygen, public, resealed
 
 pytestmark = needs_ssh_keygen
 SILENT = Silent()
@@ -61,9 +61,11 @@ def test_a_manifest_changed_after_it_was_signed_is_refused_even_when_the_rest_fi
     signed: Path, alice: Path, tmp_path: Path
 ) -> None:
     data = signed.read_bytes()
-    assert data.count(b"Apache-2.0", 1024) == 1
-    start = data.index(b"Apache-2.0", 1024)
-    signed.write_bytes(data[:start] + b"Apache-9.0" + data[start + 10 :])
+    start, end = data.index(b"{\n", 1024), data.index(b"\n}\n", 1024) + 3
+    plain = json.loads(data[start:end])
+    assert data[start:end] == resealed(plain, indent=1)
+    plain["models"][0]["licence"] = "Apache-9.0"
+    signed.write_bytes(data[:start] + resealed(plain, indent=1) + data[end:])
     assert verify(signed, SILENT).signed
     with pytest.raises(VerificationFailed, match="changed after it was signed"):
         verify(signed, SILENT, public(alice))

@@ -145,7 +145,7 @@ def unpack(path: Path, folder: Path, trust: Path | None) -> None:
         signature = bundle.small("manifest.json.sig", 64 << 10, optional=True)
         if trust:
             print(f"The manifest is signed by {shown(signer(trust, plain, signature))}.", flush=True)
-        manifest = json.loads(plain)
+        manifest = unsealed(plain)
         check_platform(manifest["platforms"])
         found = members(manifest)
         if found[0] != ("README.txt", len(readme), hashlib.sha256(readme).hexdigest()):
@@ -159,6 +159,19 @@ def unpack(path: Path, folder: Path, trust: Path | None) -> None:
         bundle.expect(bytes(2 * BLOCK), "its end")
         if bundle.read(1):
             refuse(DAMAGED, f"{path} goes on after its end: copy it again.")
+
+
+def unsealed(plain: bytes) -> dict[str, Any]:
+    """What the manifest says, when it ends with the sha256 of all that stands before."""
+    body = plain[: -len(seal(b""))]
+    if plain != body + seal(body):
+        raise ValueError("its manifest is not what it was when the bundle was made")
+    return dict(json.loads(plain))
+
+
+def seal(body: bytes) -> bytes:
+    """The end of a manifest."""
+    return b',\n "sha256": "%s"\n}\n' % hashlib.sha256(body).hexdigest().encode()
 
 
 def members(manifest: dict[str, Any]) -> list[Member]:

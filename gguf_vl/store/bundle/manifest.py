@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from typing import Any, TypeVar, cast, get_args
 
 from gguf_vl.catalogue import File
@@ -127,7 +128,20 @@ class Manifest:
 def to_bytes(manifest: Manifest) -> bytes:
     """The manifest as JSON, the same bytes for the same manifest."""
     plain = {"format": FORMAT, "schema": SCHEMA, **asdict(manifest)}
-    return (json.dumps(plain, ensure_ascii=False, indent=1) + "\n").encode("utf-8")
+    return sealed(json.dumps(plain, ensure_ascii=False, indent=1).encode("utf-8"))
+
+
+def sealed(plain: bytes) -> bytes:
+    """This JSON object, ending with the sha256 of all that stands before: a bit may flip where nothing else tells.
+
+    It is no signature: whoever changes the one can change the other.
+    """
+    body = plain.removesuffix(b"}").rstrip()
+    return body + _seal(body)
+
+
+def _seal(body: bytes) -> bytes:
+    return b',\n "sha256": "%s"\n}\n' % sha256(body).hexdigest().encode()
 
 
 def from_bytes(data: bytes) -> Manifest:
@@ -145,6 +159,9 @@ def from_bytes(data: bytes) -> Manifest:
                 f"The bundle is of form {str(plain.get('schema'))[:20]!r}, and this gguf-vl knows form {SCHEMA}.",
                 "Install the gguf-vl that made it, or a newer one.",
             )
+        body = data[: -len(_seal(b""))]
+        if data != body + _seal(body):
+            raise ValueError("it is not what it was when the bundle was made")
         return _manifest(plain)
     except (ValueError, RecursionError) as error:
         raise VerificationFailed(
