@@ -95,10 +95,11 @@ def download_beginning(
         part.close()
 
 
-def discard(file: RemoteFile, target: Path) -> bool:
-    """Remove what has arrived and has not been compared with a promised hash; whether there was anything."""
-    unsure = [_part_path(file, target), *([target] if file.sha256 is None else [])]
-    found = [path for path in unsure if path.exists()]
+def discard(file: RemoteFile, target: Path, progress: Progress) -> bool:
+    """Remove what is here but for the whole file with the promised hash; whether there was anything."""
+    found = [path for path in (_part_path(file, target), target) if path.exists()]
+    if target in found and file.sha256 and file.sha256 == sha256_of(target, progress, f"{file.name}: verifying"):
+        found.remove(target)
     for path in found:
         path.unlink()
     return bool(found)

@@ -117,15 +117,15 @@ def _kept(wanted: Wanted, plan: Plan) -> FileRecord | None:
 def _check_pair(plan: Plan, progress: Progress) -> None:
     """Refuse two files that don't belong together as soon as their headers are here.
 
-    What speaks against a file may be a byte that was damaged on the way: what is not verified is fetched once more
-    before it is believed.
+    What speaks against a file may be a byte that was damaged on the way or on the disk: what has not the promised hash
+    is fetched once more before it is believed.
     """
     if plan.mmproj is None or _receipt(plan) is not None:
         return
     try:
         _compare(plan.model, plan.mmproj, plan, progress)
     except InvalidModelFile as error:
-        unsure = [wanted for wanted in plan.files if discard(wanted.remote, plan.staging / wanted.remote.name)]
+        unsure = [each for each in plan.files if discard(each.remote, plan.staging / each.remote.name, progress)]
         if not unsure:
             raise
         progress.note(f"{error.what} Fetching its beginning again, to be sure.")

@@ -343,6 +343,39 @@ def test_a_copy_on_this_disk_that_proves_wrong_is_fetched_instead(hub: Hub) -> N
     assert named.model.read_bytes() == OF_POCKET[TEXT].read_bytes()
 
 
+@pytest.mark.parametrize("left", ["a link to a damaged copy", "half of it", "another projector's"])
+def test_a_wrong_file_that_a_killed_pull_left_under_its_final_name_is_fetched_again(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: str
+) -> None:
+    what = plan(f"hf:{REPO}", choose=never)
+    if left == "a link to a damaged copy":
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        copy = tmp_path / "models--someone--tiny-GGUF" / "blobs" / str(what.model.remote.sha256)
+        copy.parent.mkdir(parents=True)
+        copy.write_bytes(b"GGUX" + OF_POCKET[TEXT].read_bytes()[4:])
+        link = os.link
+
+        def killed(*paths: Path) -> None:
+            link(*paths)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "link", killed)
+            with pytest.raises(KeyboardInterrupt):
+                pull(what, Silent())
+        assert (what.staging / TEXT).exists()
+    else:
+        what.staging.mkdir(parents=True)
+        content = bytearray(OF_POCKET[PROJECTOR].read_bytes())
+        content[WIDTH] ^= 0xFF
+        (what.staging / PROJECTOR).write_bytes(content[:1000] if left == "half of it" else content)
+    local = pull(what, Silent())
+    assert local.mmproj
+    assert local.model.read_bytes() == OF_POCKET[TEXT].read_bytes()
+    assert local.mmproj.read_bytes() == OF_POCKET[PROJECTOR].read_bytes()
+    assert hub.bytes_sent("gguf")
+
+
 def test_no_name_in_whatever_letters_lets_one_repository_replace_anothers_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
