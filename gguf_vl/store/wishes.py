@@ -18,8 +18,9 @@ from gguf_vl.store import place
 from gguf_vl.store.receipt import Promise
 from gguf_vl.store.sources import HuggingFace, ModelScope, RemoteFile, Repository, Source, SourceName
 
-DEFAULT_QUANT = "Q4_K_M"
-"""Taken of a repository's several where none is named."""
+TEXT_QUANTS = ("Q4_K_M",)
+PROJECTOR_QUANTS = ("Q8_0", "F16", "BF16")
+"""Of a repository's several the first of these is taken where none is named."""
 
 Choose = Callable[[str, Sequence[str]], str]
 """Asks a person which of several they mean."""
@@ -195,8 +196,8 @@ def _of_repository(wish: str, mmproj: str | None, source: SourceName | None, cho
         raise ModelNotFound(f"{repository} holds {what}.", "Look for a repository whose name ends in -GGUF.")
     if mmproj and not projectors:
         raise ModelNotFound(f"{repository} holds no projector.", "Without --mmproj it is pulled for text alone.")
-    text = _one_of(texts, quant, (DEFAULT_QUANT,), "text models", id, choose)
-    vision = _one_of(projectors, mmproj or "", ("Q8_0", "F16"), "projectors", id, choose) if projectors else None
+    text = _one_of(texts, quant, TEXT_QUANTS, "text models", id, choose)
+    vision = _one_of(projectors, mmproj or "", PROJECTOR_QUANTS, "projectors", id, choose) if projectors else None
     return Plan(
         place.name_from(text.name.removesuffix(".gguf")),
         repository,
@@ -224,6 +225,9 @@ def _one_of(
 
 
 def _in(files: list[RemoteFile], quant: str) -> list[RemoteFile]:
-    """The files whose names end in that quantisation, else those that contain it."""
-    exact = [file for file in files if re.search(rf"[-._]{re.escape(quant)}\.gguf$", file.name, re.IGNORECASE)]
-    return exact or [file for file in files if quant.casefold() in file.name.casefold()]
+    """The files of that very name, else those whose names end in that quantisation, else those with it as a word."""
+    this = re.escape(quant)
+    for pattern in (this, rf".*[-._]{this}\.gguf", rf"(?:.*[^a-z0-9])?{this}(?:[^a-z0-9_].*)?"):
+        if found := [file for file in files if re.fullmatch(pattern, file.name, re.IGNORECASE)]:
+            return found
+    return []

@@ -289,6 +289,38 @@ def test_several_quantisations_are_asked_about_unless_one_is_named_or_usual(monk
         assert names(f"hf:{REPO}")[0] == "tiny-text-Q4_K_M.gguf"
 
 
+@pytest.mark.parametrize(
+    ("wished", "taken"),
+    [
+        ("F16", None),
+        ("Q4_XS", None),
+        ("Q2_K", None),
+        ("bf16", "tiny-BF16.gguf"),
+        ("iq4_xs", "tiny-IQ4_XS.gguf"),
+        ("q2_k_l", "tiny-Q2_K_L.gguf"),
+        ("Q5_0", "tiny.Q5_0-imat.gguf"),
+        ("tiny.gguf", "tiny.gguf"),
+        ("Not-Tiny.gguf", "not-tiny.gguf"),
+    ],
+)
+def test_a_wish_means_the_file_of_that_name_or_that_quantisation_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, wished: str, taken: str | None
+) -> None:
+    texts = [f"tiny{more}.gguf" for more in ("", "-BF16", "-IQ4_XS", "-Q2_K_L", ".Q5_0-imat")] + ["not-tiny.gguf"]
+    projectors = [f"mmproj-tiny-{quant}.gguf" for quant in ("BF16", "F32")]
+    with Hub({REPO: Repo(dict.fromkeys(texts + projectors, b""))}) as hub:
+        at(monkeypatch, hub.url)
+        if taken:
+            found = plan(f"hf:{REPO}:{wished}", choose=never)
+            assert [wanted.remote.name for wanted in found.files] == [taken, "mmproj-tiny-BF16.gguf"]
+        else:
+            with pytest.raises(ModelNotFound, match=f"no text models in {wished}") as caught:
+                plan(f"hf:{REPO}:{wished}", choose=never)
+            assert "tiny-IQ4_XS.gguf" in caught.value.fix
+        with pytest.raises(ModelNotFound, match="no projectors in F16"):
+            plan(f"hf:{REPO}:tiny.gguf", mmproj="F16", choose=never)
+
+
 def test_a_repository_without_a_projector_is_said_to_see_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with Hub({REPO: Repo({TEXT: OF_POCKET[TEXT]})}) as hub:
         at(monkeypatch, hub.url)
