@@ -44,7 +44,7 @@ def pull(
     if name and len(wishes) > 1:
         raise UsageError("--name names one model, and several are to be pulled.", "Pull them one by one.")
     plans = [plan_of(wish, mmproj=mmproj, source=source, name=name, choose=_choose) for wish in wishes]
-    store.check_disk([plan for plan in plans if not store.is_installed(plan)])
+    store.check_disk([plan for plan in plans if not plan.is_installed])
     for plan in plans:
         _pull(plan)
 
@@ -64,7 +64,7 @@ def _pull(plan: Plan) -> None:
     from gguf_vl.store.place import unfinished
     from gguf_vl.store.progress import size
 
-    if store.is_installed(plan):
+    if plan.is_installed:
         print(f"{plan.name} is already here, in {plan.folder}. `gguf-vl verify {plan.name}` hashes it again.")
         return
     if plan.note:

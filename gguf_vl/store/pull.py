@@ -22,7 +22,7 @@ from gguf_vl.store.download import discard, download, download_beginning, remain
 from gguf_vl.store.hashing import sha256_of
 from gguf_vl.store.library import LocalModel
 from gguf_vl.store.progress import Progress
-from gguf_vl.store.receipt import FileRecord, Receipt, now, read_receipt
+from gguf_vl.store.receipt import FileRecord, Receipt, now
 from gguf_vl.store.sources import RemoteFile
 from gguf_vl.store.wishes import Plan, Wanted
 
@@ -33,14 +33,9 @@ A pair is compared before the rest is fetched.
 """
 
 
-def is_installed(plan: Plan) -> bool:
-    """Whether the model is here already, with these very files."""
-    return all(_kept(wanted, plan) for wanted in plan.files)
-
-
 def to_fetch(plan: Plan) -> int:
     """Bytes still to come: not those that are installed, have arrived, or can be linked from another model."""
-    missing = [wanted.remote for wanted in plan.files if not _kept(wanted, plan) and not any(_copies(wanted, plan))]
+    missing = [wanted.remote for wanted in plan.files if not plan.kept(wanted) and not any(_copies(wanted, plan))]
     return sum(remaining(remote, plan.staging / remote.name) for remote in missing)
 
 
@@ -59,9 +54,9 @@ def pull(plan: Plan, progress: Progress) -> LocalModel:
     `Unreachable` for a network that does not come back. What has arrived stays for the next attempt.
     """
     with place.locked(plan.name, progress):
-        plan.check_name()
-        if is_installed(plan):  # the other one has done it
+        if plan.is_installed:  # the other one has done it
             return library.open_folder(plan.folder)
+        plan.check_name()
         with disk.telling(plan.staging, "written"):
             try:
                 return _pull(plan, progress)
@@ -77,7 +72,7 @@ def pull(plan: Plan, progress: Progress) -> LocalModel:
 
 
 def _pull(plan: Plan, progress: Progress) -> LocalModel:
-    kept = [_kept(wanted, plan) for wanted in plan.files]
+    kept = [plan.kept(wanted) for wanted in plan.files]
     linked = [None if old else _linked(wanted, plan, progress) for old, wanted in zip(kept, plan.files, strict=True)]
     check_disk([plan])
     plan.staging.mkdir(exist_ok=True)
@@ -96,31 +91,13 @@ def _pull(plan: Plan, progress: Progress) -> LocalModel:
     return library.open_folder(place.take_over(plan.staging, plan.name, receipt))
 
 
-def _receipt(plan: Plan) -> Receipt | None:
-    with suppress(InvalidModelFile):
-        return read_receipt(plan.folder)
-    return None
-
-
-def _kept(wanted: Wanted, plan: Plan) -> FileRecord | None:
-    """The installed file that is the wanted one, under whatever name, if it is there in its size."""
-    remote, receipt = wanted.remote, _receipt(plan)
-    for record in receipt.files if receipt else ():
-        is_it = record.sha256 == remote.sha256 if remote.sha256 else record.path == remote.name
-        is_it = is_it and remote.size in (None, record.size)
-        with suppress(OSError):
-            if is_it and record.verified and os.path.getsize(record.at(plan.folder)) == record.size:
-                return record
-    return None
-
-
 def _check_pair(plan: Plan, progress: Progress) -> None:
     """Refuse two files that don't belong together as soon as their headers are here.
 
     What speaks against a file may be a byte that was damaged on the way or on the disk: what has not the promised hash
     is fetched once more before it is believed.
     """
-    if plan.mmproj is None or _receipt(plan) is not None:
+    if plan.mmproj is None or plan.receipt is not None:
         return
     try:
         _compare(plan.model, plan.mmproj, plan, progress)

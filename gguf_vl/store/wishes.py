@@ -6,16 +6,18 @@ Asks a hub for its list, and decides; fetches nothing.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gguf_vl import catalogue, paths
-from gguf_vl.errors import GgufVlError, ModelNotFound, Unreachable, UsageError, VerificationFailed
+from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound, Unreachable, UsageError, VerificationFailed
 from gguf_vl.gguf.wire import shown
 from gguf_vl.store import place
-from gguf_vl.store.receipt import Promise
+from gguf_vl.store.receipt import FileRecord, Promise, Receipt, read_receipt
 from gguf_vl.store.sources import HuggingFace, ModelScope, RemoteFile, Repository, Source, SourceName
 
 TEXT_QUANTS = ("Q4_K_M",)
@@ -73,6 +75,29 @@ class Plan:
         key = hashlib.sha256(content.encode()).hexdigest()[:8]
         return paths.models_dir() / f".pull-{place.folder_name(self.name).casefold()}-{key}"
 
+    @property
+    def receipt(self) -> Receipt | None:
+        """That of the model that has this place now; None also where it makes no sense."""
+        with suppress(InvalidModelFile):
+            return read_receipt(self.folder)
+        return None
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the model is here already, with these very files."""
+        return all(self.kept(wanted) for wanted in self.files)
+
+    def kept(self, wanted: Wanted) -> FileRecord | None:
+        """The installed file that is the wanted one, under whatever name, if it is there in its size."""
+        remote, receipt = wanted.remote, self.receipt
+        for record in receipt.files if receipt else ():
+            is_it = record.sha256 == remote.sha256 if remote.sha256 else record.path == remote.name
+            is_it = is_it and remote.size in (None, record.size)
+            with suppress(OSError):
+                if is_it and record.verified and os.path.getsize(record.at(self.folder)) == record.size:
+                    return record
+        return None
+
     def check_name(self) -> None:
         """`UsageError` when these files may not have this name."""
         place.check_may_have(
@@ -111,7 +136,8 @@ def plan(
     else:
         found = _of_catalogue(wish, mmproj, source)
     found = replace(found, name=name) if name else found
-    found.check_name()
+    if not found.is_installed:
+        found.check_name()
     return found
 
 

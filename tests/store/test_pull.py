@@ -18,7 +18,7 @@ from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound, Unreach
 from gguf_vl.store import library
 from gguf_vl.store.library import LocalModel
 from gguf_vl.store.progress import Silent
-from gguf_vl.store.pull import is_installed, pull, to_fetch
+from gguf_vl.store.pull import pull, to_fetch
 from gguf_vl.store.sources import HuggingFace, RemoteFile
 from gguf_vl.store.wishes import Wanted, plan
 from tests.hub.content import Repo
@@ -117,7 +117,7 @@ def test_what_is_here_is_not_fetched_again(hub: Hub) -> None:
     pulled()
     sent = hub.bytes_sent("gguf")
     again = plan("tiny", choose=never)
-    assert is_installed(again)
+    assert again.is_installed
     assert to_fetch(again) == 0
     pull(again, Silent())
     assert hub.bytes_sent("gguf") == sent
@@ -162,7 +162,7 @@ def test_a_file_without_a_hash_is_the_installed_one_only_in_its_size(hub: Hub) -
     pull(what, Silent())
     for n_bytes, same in ((SIZE[TEXT], True), (None, True), (SIZE[TEXT] + 1, False)):
         unhashed = replace(what.model.remote, sha256=None, size=n_bytes)
-        assert is_installed(replace(what, model=Wanted(unhashed, "none"))) is same
+        assert replace(what, model=Wanted(unhashed, "none")).is_installed is same
     assert hub.requests
 
 
@@ -418,7 +418,7 @@ def test_no_name_in_whatever_letters_lets_one_repository_replace_anothers_model(
         for name in ("Holiday", "holiday", "HOLIDAY", "2b", "8B-q8_0", "pocket", "Pocket"):
             with pytest.raises(UsageError):
                 plan("hf:other/tiny", name=name, choose=never)
-        assert is_installed(plan(f"hf:{REPO}", name="holiday", choose=never))
+        assert plan(f"hf:{REPO}", name="holiday", choose=never).is_installed
         assert hub.bytes_sent(TEXT) == SIZE[TEXT]
     assert installed() == ["Holiday"]
     assert mine.model.read_bytes() == OF_POCKET[TEXT].read_bytes()
@@ -436,7 +436,7 @@ def test_what_another_pull_left_never_gets_into_a_model(hub: Hub) -> None:
         (foreign.staging / TEXT).write_bytes(changed)
     os.truncate(paths.models_dir() / "tiny" / TEXT, 1000)
     again = plan("tiny", choose=never)
-    assert not is_installed(again)
+    assert not again.is_installed
     assert pull(again, Silent()).model.read_bytes() == OF_POCKET[TEXT].read_bytes()
 
 
@@ -454,6 +454,20 @@ def test_a_persons_own_folder_of_that_name_is_left_alone(hub: Hub) -> None:
         pulled()
     assert (own / "mine.gguf").read_bytes() == b"mine"
     assert hub.bytes_sent("gguf") == 0
+
+
+@pytest.mark.usefixtures("published")
+def test_a_model_that_is_linked_from_elsewhere_and_whole_is_here_already(hub: Hub, tmp_path: Path) -> None:
+    folder = pulled().model.parent
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    sent = hub.bytes_sent("gguf")
+    assert plan("tiny", choose=never).is_installed
+    assert pulled().model.parent == folder
+    os.truncate(folder / TEXT, 1000)
+    with pytest.raises(GgufVlError, match="is a link"):
+        plan("tiny", choose=never)
+    assert hub.bytes_sent("gguf") == sent
 
 
 @pytest.mark.usefixtures("published")
