@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -82,17 +83,19 @@ def now() -> str:
 
 
 def read_receipt(folder: Path) -> Receipt | None:
-    """The folder's receipt; None where there is none. `InvalidModelFile` when it cannot be understood."""
+    """The folder's receipt; None where there is none. `InvalidModelFile` when it cannot be read or understood."""
     file = folder / NAME
     try:
         plain = json.loads(file.read_text(encoding="utf-8"))
         return _from_plain(plain)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InvalidModelFile(
-            f"{file} cannot be understood: {error}.", "Remove it, then import the folder."
-        ) from error
+    except OSError as error:
+        fix = "See that it is a file that you may read, and that the disk is in order."
+        raise InvalidModelFile(f"{file} cannot be read: {error.strerror}.", fix) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        fix = f"Remove it, then take in what lies beside it: gguf-vl import {shlex.quote(str(folder))}"
+        raise InvalidModelFile(f"{file} cannot be understood: {error}.", fix) from error
 
 
 def write_receipt(folder: Path, receipt: Receipt) -> None:

@@ -210,6 +210,21 @@ def test_the_mend_that_verify_names_fetches_the_damaged_file_alone(monkeypatch: 
     assert gguf_vl("verify", "two").returncode == 0
 
 
+def test_the_mend_of_a_broken_receipt_needs_no_byte_of_the_network(hub: Hub) -> None:
+    gguf_vl("pull", WISH)
+    sent = hub.bytes_sent("gguf")
+    file = paths.models_dir() / NAME / "receipt.json"
+    file.write_text("{")
+    said = gguf_vl("pull", WISH).stderr.decode()
+    assert "cannot be understood" in said
+    file.unlink()
+    assert gguf_vl(*shlex.split(said.partition(": gguf-vl ")[2])).returncode == 0
+    assert b"already here" in gguf_vl("pull", WISH).stdout
+    [listed] = [row for row in json.loads(gguf_vl("list", "--json").stdout) if row["name"] == NAME]
+    assert listed["verified"]
+    assert hub.bytes_sent("gguf") == sent
+
+
 def test_show_knows_installed_and_published_models() -> None:
     pocket = json.loads(gguf_vl("show", "pocket", "--json").stdout)
     assert (pocket["name"], pocket["licence"], pocket["text"]["layers"]) == ("pocket", "Apache-2.0", 6)

@@ -266,6 +266,24 @@ def test_the_embedded_model_is_here_already_unless_another_name_is_wished_for(tm
     assert {record.promised_by for record in mine.receipt.files} == {"catalogue"}
 
 
+def test_a_folder_of_models_without_a_receipt_gets_one_when_it_is_given_itself(tmp_path: Path, pair: Files) -> None:
+    own = paths.models_dir() / "Own"
+    own.mkdir(parents=True)
+    for file in pair:
+        os.link(file, own / file.name)
+    assert [outcome.state for outcome in brought(*pair)] == ["already here"]
+    assert installed("own").receipt is None
+    assert [outcome.state for outcome in brought(own)] == ["already here"]
+    receipt = installed("own").receipt
+    assert receipt
+    assert (receipt.name, [record.sha256 for record in receipt.files]) == ("Own", [hash_of(file) for file in pair])
+    (own / "receipt.json").unlink()
+    own.rename(tmp_path / "elsewhere")
+    own.symlink_to(tmp_path / "elsewhere")
+    assert [outcome.state for outcome in brought(own)] == ["already here"]
+    assert not (own / "receipt.json").exists()
+
+
 def test_a_name_that_other_content_has_is_refused_and_another_name_helps(tmp_path: Path, pair: Files) -> None:
     assert [o.state for o in brought(*pair)] == ["imported"]
     other = relabelled(POCKET, tmp_path / "pebble-F16.gguf", {"general.name": "another"})

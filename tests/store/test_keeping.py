@@ -170,6 +170,14 @@ def test_a_broken_model_can_be_removed(folder: Path) -> None:
     assert not folder.exists()
 
 
+def test_a_receipt_that_cannot_be_read_is_not_called_nonsense(folder: Path) -> None:
+    (folder / "receipt.json").unlink()
+    (folder / "receipt.json").mkdir()
+    with pytest.raises(InvalidModelFile, match=r"receipt\.json cannot be read: Is a directory") as caught:
+        library.find("mine:f16")
+    assert "Remove" not in caught.value.fix
+
+
 GOOD: dict[str, Any] = {"schema": 1, **asdict(Receipt("x", "a test", record(TEXT), record(PROJECTOR)))}
 WRONG_FIELDS: list[dict[str, Any]] = [
     *({"verified": wrong} for wrong in (5, None)),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gguf_vl import paths
 from gguf_vl.catalogue import File
 from gguf_vl.errors import InvalidModelFile, VerificationFailed
 from gguf_vl.gguf.wire import shown
@@ -19,7 +20,7 @@ from gguf_vl.store.known import published_files
 from gguf_vl.store.library import LocalModel
 from gguf_vl.store.place import check_name, folder_name
 from gguf_vl.store.progress import Progress, Silent
-from gguf_vl.store.receipt import FileRecord, Promise, Receipt, now
+from gguf_vl.store.receipt import FileRecord, Promise, Receipt, now, write_receipt
 
 from .candidates import SUFFIX, Candidate, unreadable
 from .naming import name_for
@@ -49,9 +50,15 @@ class _Hashed:
     def content(self) -> File:
         return File(self.file.name, self.stat.st_size, self.sha256)
 
+    def record(self, path: str) -> FileRecord:
+        """What a receipt says of it, where it is used as `path`."""
+        return FileRecord(path, self.stat.st_size, self.sha256, self.promised_by, now())
+
 
 def adopt(pair: Pair, name: str | None = None, progress: Progress | None = None) -> Adopted:
     """Take a pair in under `name`, or under the one that `name_for` finds, unless the same content is here already.
+
+    A folder of `models/` that is given itself and has no receipt gets one.
 
     `VerificationFailed` when a file's hash is not what the catalogue or its place promises, `UsageError` for a name
     that another model has or that cannot be one, `InvalidModelFile` when a file cannot be read.
@@ -60,7 +67,7 @@ def adopt(pair: Pair, name: str | None = None, progress: Progress | None = None)
     if name is not None:
         check_name(name)
     if here := already_here(pair, name):
-        return Adopted(here, new=False)
+        return Adopted(_with_receipt(here, pair, progress), new=False)
     hashed = [_hash(file, progress) for file in pair.files]
     if here := already_here(pair, name, [file.sha256 for file in hashed]):
         return Adopted(here, new=False)
@@ -143,9 +150,24 @@ def _install(name: str, pair: Pair, hashed: list[_Hashed], progress: Progress) -
         with telling(folder, "written"):
             folder.mkdir()
         named = zip(hashed, _names(pair), strict=True)
-        model, *rest = [_linked(file, folder, link_name) for file, link_name in named]
-        receipt = Receipt(name, f"{pair.source}: {pair.text.file.path}", model, rest[0] if rest else None)
-        return Adopted(library.open_folder(place.take_over(folder, name, receipt)), new=True)
+        records = [_linked(file, folder, link_name) for file, link_name in named]
+        return Adopted(library.open_folder(place.take_over(folder, name, _receipt(name, pair, records))), new=True)
+
+
+def _with_receipt(here: LocalModel, pair: Pair, progress: Progress) -> LocalModel:
+    folder = pair.text.file.path.parent
+    is_given = folder == here.folder and folder.parent == paths.models_dir() and not folder.is_symlink()
+    if here.receipt or not is_given:
+        return here
+    hashed = [_hash(Candidate(path, path.name), progress) for path in (here.model, here.mmproj) if path]
+    with place.locked(here.name, progress), telling(folder, "written"):
+        write_receipt(folder, _receipt(here.name, pair, [file.record(file.file.name) for file in hashed]))
+    return library.open_folder(folder)
+
+
+def _receipt(name: str, pair: Pair, records: Sequence[FileRecord]) -> Receipt:
+    model, *rest = records
+    return Receipt(name, f"{pair.source}: {pair.text.file.path}", model, rest[0] if rest else None)
 
 
 def _linked(hashed: _Hashed, folder: Path, name: str) -> FileRecord:
@@ -158,7 +180,7 @@ def _linked(hashed: _Hashed, folder: Path, name: str) -> FileRecord:
         path, found = str(hashed.file.path), hashed.file.stat()
     if _identity(found) != _identity(hashed.stat):
         raise InvalidModelFile(f"{shown(hashed.file.path)} changed while it was taken in.", _CHANGED)
-    return FileRecord(path, hashed.stat.st_size, hashed.sha256, hashed.promised_by, now())
+    return hashed.record(path)
 
 
 def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
