@@ -27,6 +27,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
@@ -150,7 +151,8 @@ def replaceable(name: str) -> Path | None:
         raise GgufVlError(what, f"Take the link away: gguf-vl rm {name}")
     if not found.is_dir() or read_receipt(found) is None:
         what = f"{shown(found)} is there, and gguf-vl has not made it."
-        raise GgufVlError(what, "Move it to another place, or give the new model another name.")
+        fix = f"Take it in as it is: gguf-vl import {shlex.quote(shown(found))}; or move it to another place."
+        raise GgufVlError(what, fix)
     return found
 
 

@@ -450,8 +450,9 @@ def test_a_persons_own_folder_of_that_name_is_left_alone(hub: Hub) -> None:
     own = paths.models_dir() / "tiny"
     own.mkdir(parents=True)
     (own / "mine.gguf").write_bytes(b"mine")
-    with pytest.raises(GgufVlError, match="gguf-vl has not made it"):
+    with pytest.raises(GgufVlError, match="gguf-vl has not made it") as caught:
         pulled()
+    assert f"gguf-vl import {own}" in caught.value.fix
     assert (own / "mine.gguf").read_bytes() == b"mine"
     assert hub.bytes_sent("gguf") == 0
 
