@@ -96,8 +96,15 @@ def folder_meant(name: str) -> Path | None:
 def open_folder(folder: Path, name: str | None = None) -> LocalModel:
     """The model of a folder: what its receipt says, else its one text model with the projector beside it.
 
-    Raises `InvalidModelFile` when there is not just one.
+    Raises `InvalidModelFile` when there is not just one, or a file of it is gone.
     """
+    try:
+        return _opened(folder, name)
+    except ModelNotFound as error:
+        raise InvalidModelFile(error.what, f"See how to get it again: gguf-vl verify {folder.name}") from error
+
+
+def _opened(folder: Path, name: str | None) -> LocalModel:
     receipt = read_receipt(folder)
     if receipt:
         mmproj = receipt.mmproj.at(folder) if receipt.mmproj else None

@@ -97,6 +97,23 @@ def test_a_folder_without_a_model_has_nothing_to_verify(models: Path) -> None:
     assert str(models / "empty") in done.stderr.decode()
 
 
+@pytest.mark.parametrize("words", [("show", "good:f16"), ("ask", "-m", "good:f16", "Hello!")], ids=" ".join)
+def test_a_model_whose_file_is_gone_is_not_called_unknown(models: Path, words: tuple[str, ...]) -> None:
+    (models / "good-f16" / TEXT.name).unlink()
+    done = gguf_vl(*words)
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert f"There is no file {models / 'good-f16' / TEXT.name}" in done.stderr.decode()
+    assert b"gguf-vl verify good-f16" in done.stderr
+
+
+def test_a_catalogue_model_whose_file_is_gone_is_not_called_uninstalled(home: Path) -> None:
+    file = install_model("2b") / TEXT.name
+    file.rename(file.with_name("elsewhere"))
+    done = gguf_vl("show", "2b")
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert str(file) in done.stderr.decode()
+
+
 @pytest.mark.usefixtures("models")
 def test_a_model_named_twice_is_removed_once() -> None:
     assert gguf_vl("rm", "good:f16", "good:f16", "torn", "--yes").returncode == 0
