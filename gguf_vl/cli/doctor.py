@@ -130,9 +130,15 @@ def _folder() -> Finding:
 
 
 def _models() -> Iterator[Finding]:
+    from gguf_vl.errors import GgufVlError
     from gguf_vl.store.library import Broken, scan
 
-    for entry in scan():
+    try:
+        entries = scan()
+    except GgufVlError as error:
+        yield Finding("models", "wrong", error.what, error.fix)
+        return
+    for entry in entries:
         if isinstance(entry, Broken):
             yield Finding("models", "wrong", f"{entry.name}: {entry.trouble}", f"Look into {entry.folder}.")
         elif entry.mmproj is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -137,7 +138,7 @@ def rm(
         folder = removal.folder or removal.unfinished[0].folder
         print(harmless(f"{removal.name}: removing {folder} frees {size(removal.frees)}."))
         if folder.is_symlink():
-            print(harmless(f"  It is a link to {folder.resolve()}, which stays."))
+            print(harmless(f"  It is a link to {os.path.realpath(folder)}, which stays."))
         for begun in removal.unfinished:
             kind = "a pull" if removal.busy else "an unfinished pull"
             print(f"  {size(begun.n_bytes)} of that are what {kind} has fetched.")

@@ -11,7 +11,8 @@ from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound
 from gguf_vl.gguf import Header, ProjectorShape, TextShape, projector_shape, read_header, text_shape
 from gguf_vl.gguf.shape import PROJECTOR_ARCHITECTURE
 from gguf_vl.store.belonging import Training, likeness, objection, training_of
-from gguf_vl.store.place import folder_name, folder_of
+from gguf_vl.store.disk import telling
+from gguf_vl.store.place import folder_name, folder_of, visible
 from gguf_vl.store.receipt import Receipt, read_receipt
 
 __all__ = [
@@ -54,8 +55,11 @@ class Broken:
 
 
 def scan() -> list[LocalModel | Broken]:
-    """The embedded model, then every folder of `models/` by name. A broken one never hides the others."""
-    folders = [path for path in _listing(paths.models_dir()) if path.is_dir() and not path.name.startswith(".")]
+    """The embedded model, then every folder of `models/` by name. A broken one never hides the others.
+
+    Raises `GgufVlError` when `models/` cannot be read.
+    """
+    folders = [path for path in visible() if os.path.isdir(path) or (path.is_symlink() and not os.path.isfile(path))]
     return [_entry("pocket", paths.pocket_dir()), *(_entry(folder.name, folder) for folder in folders)]
 
 
@@ -146,6 +150,8 @@ def open_file(model: Path, *, mmproj: Path | None = None, name: str | None = Non
 
 
 def _entry(name: str, folder: Path) -> LocalModel | Broken:
+    if not os.path.isdir(folder):
+        return Broken(name, folder, f"it is a link to {os.path.realpath(folder)}, and no folder is there")
     try:
         return open_folder(folder, name)
     except GgufVlError as error:
@@ -190,4 +196,5 @@ def _is_projector_header(header: Header) -> bool:
 
 
 def _listing(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    with telling(folder, "read"):
+        return sorted(folder.iterdir()) if folder.is_dir() else []

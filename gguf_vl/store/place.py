@@ -5,6 +5,7 @@
     name_from(label) -> str                a name made of any text, never a reserved one
     folder_name(name) -> str               `8b:q8_0` lives in `8b-q8_0`
     folder_of(name) -> Path | None         its folder, case ignored; it may be broken
+    visible() -> list[Path]                all that is not hidden
     entry_of(name) -> Path | None          whatever has its place: a folder, a link, a file
     foreign(name, file) -> str | None      why the catalogue's model of that name cannot have such a file
     check_may_have(name, files, …)         whether these files may have this name, for all that takes models in
@@ -98,13 +99,18 @@ def folder_of(name: str) -> Path | None:
     if name.casefold() == "pocket":
         return paths.pocket_dir()
     found = entry_of(name)
-    return found if found and found.is_dir() else None
+    return found if found and os.path.isdir(found) else None
+
+
+def visible() -> list[Path]:
+    """Everything in `models/` that is not hidden. `GgufVlError` when that folder cannot be read."""
+    return [path for path in _entries() if not path.name.startswith(".")]
 
 
 def entry_of(name: str) -> Path | None:
     """Whatever has the place of that model in `models/`, case ignored."""
     wanted = folder_name(name).casefold()
-    return next((path for path in _visible() if path.name.casefold() == wanted), None)
+    return next((path for path in visible() if path.name.casefold() == wanted), None)
 
 
 def foreign(name: str, file: File) -> str | None:
@@ -262,9 +268,9 @@ def _moved(source: Path, target: Path, undo: ExitStack) -> None:
 def needed_elsewhere(folder: Path) -> list[tuple[Path, FileRecord]]:
     """The folders of other models whose receipts say that they use a file of `folder` where it is, and which."""
     found = []
-    for other in _visible():
+    for other in visible():
         with suppress(InvalidModelFile):
-            receipt = read_receipt(other) if other != folder and other.is_dir() else None
+            receipt = read_receipt(other) if other != folder and os.path.isdir(other) else None
             for record in receipt.files if receipt else ():
                 if Path(os.path.realpath(record.at(other))).parent == Path(os.path.realpath(folder)):
                     found.append((other, record))
@@ -276,8 +282,11 @@ def needed_elsewhere(folder: Path) -> list[tuple[Path, FileRecord]]:
 
 def sweep() -> None:
     """Remove the hidden folders of processes that have died, and put back the model that one was about to replace."""
-    place = paths.models_dir()
-    for folder in sorted(place.glob(".*")) if place.is_dir() else ():
+    try:
+        entries = _entries()
+    except GgufVlError:  # whoever looks for a model is told
+        return
+    for folder in entries:
         if folder.name.startswith(".removing-"):
             shutil.rmtree(folder, ignore_errors=True)
         elif folder.name.startswith(".installing-") and folder.is_dir():
@@ -293,7 +302,7 @@ def sweep() -> None:
                     _clear(folder, new)
                 elif is_free:
                     with suppress(OSError):
-                        folder.rename(place / replaced[1])
+                        folder.rename(folder.with_name(replaced[1]))
 
 
 def discard(folder: Path) -> None:
@@ -316,9 +325,8 @@ def files_in(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 def unfinished() -> list[Unfinished]:
     """What interrupted pulls have left, and those at work."""
-    place, known = paths.models_dir(), _catalogue_names()
-    found = []
-    for folder in sorted(place.glob(".pull-*")) if place.is_dir() else ():
+    known, found = _catalogue_names(), []
+    for folder in _entries():
         if pull := _UNFINISHED.fullmatch(folder.name):
             n_bytes = sum(found.st_size for _, found in files_in(folder))
             name = known[pull[1]][0] if pull[1] in known else pull[1]
@@ -339,7 +347,7 @@ def _clear(aside: Path, new: Path) -> None:
             if (not its_own or path.name in used) and not os.path.lexists(new / path.name):
                 path.rename(new / path.name)
         discard(aside)
-    except (OSError, InvalidModelFile):  # the next sweep tries again
+    except (OSError, GgufVlError):  # the next sweep tries again
         return
 
 
@@ -361,9 +369,10 @@ def _is_published(file: File, known: File) -> bool:
     return file.name.casefold() == known.name.casefold() and known.size in (None, file.size)
 
 
-def _visible() -> list[Path]:
+def _entries() -> list[Path]:
     place = paths.models_dir()
-    return sorted(path for path in place.iterdir() if not path.name.startswith(".")) if place.is_dir() else []
+    with telling(place, "read"):
+        return sorted(place.iterdir()) if place.is_dir() else []
 
 
 def _lock_file(name: str) -> Path:

@@ -129,6 +129,43 @@ def test_a_link_is_removed_and_what_it_leads_to_is_said_to_stay(models: Path, tm
     assert len(list((tmp_path / "elsewhere").iterdir())) == 2
 
 
+LINKS = {"loop": "loop", "nowhere": "/no/such/disk", "far": "x" * 300}
+"""What each leads to: itself, an unmounted disk, a name that the system refuses to look up."""
+
+
+def test_a_link_that_leads_nowhere_is_listed_hides_nothing_and_can_be_removed(models: Path) -> None:
+    for name, target in LINKS.items():
+        (models / name).symlink_to(target)
+    found = {row["name"]: row["trouble"] for row in rows("list")}
+    assert found["good:f16"] is None
+    assert all("it is a link to " in found[name] for name in LINKS)
+    assert gguf_vl("verify").returncode == 3
+    done = gguf_vl("rm", *LINKS, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(b"It is a link to ") == 3
+    assert not {row["name"] for row in rows("list")} & set(LINKS)
+
+
+@pytest.mark.parametrize(
+    "words", [["list"], ["verify"], ["show", "x"], ["ask", "Hello!"], ["rm", "x", "--yes"]], ids=" ".join
+)
+def test_a_models_folder_that_cannot_be_read_is_said_in_two_lines(home: Path, words: list[str]) -> None:
+    (home / "models").symlink_to(LINKS["far"])
+    done = gguf_vl(*words)
+    assert (done.returncode, done.stdout) == (1, b"")
+    said, fix = done.stderr.decode().splitlines()
+    assert said == f"gguf-vl: {home / 'models'} cannot be read: File name too long."
+    assert "GGUF_VL_HOME" in fix
+
+
+def test_a_models_folder_that_cannot_be_read_is_a_finding_of_doctor_and_pocket_still_answers(home: Path) -> None:
+    (home / "models").symlink_to(LINKS["far"])
+    found = {finding["subject"]: finding for finding in json.loads(gguf_vl("doctor", "--json").stdout)}
+    assert (found["models"]["state"], found["answer"]["state"]) == ("wrong", "ok")
+    assert "cannot be read" in found["models"]["what"]
+    assert gguf_vl("ask", "-m", "pocket", "Hello!").returncode == 0
+
+
 @pytest.mark.parametrize(("answer", "said"), [(b"n\n", b"Nothing was removed."), (b"y\n", b"")])
 def test_who_says_no_keeps_the_model(models: Path, answer: bytes, said: bytes) -> None:
     ours, theirs = pty.openpty()

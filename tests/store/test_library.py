@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gguf_vl import paths
-from gguf_vl.errors import InvalidModelFile, ModelNotFound
+from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound
 from gguf_vl.store.library import Broken, LocalModel, find, installed, open_file, scan
 from tests.store.other_programs import relabelled
 
@@ -52,6 +55,22 @@ def test_broken_folders_are_listed_beside_the_others() -> None:
     assert [isinstance(entry, Broken) for entry in entries] == [False, True, True, False]
     with pytest.raises(InvalidModelFile, match="0 text models"):
         find("b-empty")
+
+
+def test_a_folder_that_may_not_be_listed_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = folder("closed", TEXT)
+    listed = Path.iterdir
+
+    def iterdir(self: Path) -> Iterator[Path]:
+        if self == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert [type(entry) for entry in scan()] == [LocalModel, Broken]
+    for asked in (lambda: find("closed"), lambda: open_file(closed / TEXT.name)):
+        with pytest.raises(GgufVlError, match=f"{closed} cannot be read: Permission denied"):
+            asked()
 
 
 def test_a_file_takes_the_projector_beside_it_with_the_name_most_like_its_own(tmp_path: Path) -> None:
