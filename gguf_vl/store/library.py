@@ -1,4 +1,7 @@
-"""Which models are here: the embedded one, those in our folder, and any GGUF file a person points at."""
+"""Which models are here: the embedded one, those in our folder, and any GGUF file a person points at.
+
+Before it looks, a swap that was interrupted is put right: else a power cut would hide the model that is whole.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from gguf_vl.gguf import Header, ProjectorShape, TextShape, projector_shape, rea
 from gguf_vl.gguf.shape import PROJECTOR_ARCHITECTURE
 from gguf_vl.store.belonging import Training, likeness, objection, training_of
 from gguf_vl.store.disk import telling
-from gguf_vl.store.place import folder_name, folder_of, visible
+from gguf_vl.store.place import folder_name, folder_of, sweep, visible
 from gguf_vl.store.receipt import Receipt, read_receipt
 
 __all__ = [
@@ -59,12 +62,14 @@ def scan() -> list[LocalModel | Broken]:
 
     Raises `GgufVlError` when `models/` cannot be read.
     """
+    sweep()
     folders = [path for path in visible() if os.path.isdir(path) or (path.is_symlink() and not os.path.isfile(path))]
     return [_entry("pocket", paths.pocket_dir()), *(_entry(folder.name, folder) for folder in folders)]
 
 
 def find(name: str) -> LocalModel | None:
     """The model in the folder of that name, case ignored; None where there is none. `InvalidModelFile` if broken."""
+    sweep()
     folder = folder_of(name)
     return open_folder(folder, name.casefold()) if folder else None
 
@@ -89,6 +94,7 @@ def installed(name: str) -> LocalModel:
 
 def folder_meant(name: str) -> Path | None:
     """The folder of the model that `installed` means; it may be broken where it has that very name. None for none."""
+    sweep()
     if folder := folder_of(name):
         return folder
     try:

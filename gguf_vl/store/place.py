@@ -15,7 +15,7 @@
     keep(record, old_folder, staging)      a file of the installed model that the new one keeps, before `take_over`
     take_over(staging, name, receipt)      under the lock: the filled folder becomes the model. -> its folder
     discard(folder)                        removes a folder: out of sight first, then its files
-    sweep()                                removes what dead processes left; `locked` does it, too
+    sweep()                                removes what dead processes left: before models are listed or changed
     unfinished() -> list[Unfinished]       interrupted pulls (name, folder, n_bytes): `.pull-FOLDER_NAME-<8 hex digits>`
 
 A model is changed under its lock, after another look at what is here, and by `take_over` alone. Hidden folders:

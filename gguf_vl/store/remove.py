@@ -44,6 +44,7 @@ def plan_removals(names: Sequence[str]) -> list[Removal]:
     Raises `ModelNotFound`, and `UsageError` for the model inside this package and for one of which another one, that
     is to stay, uses a file where it is.
     """
+    place.sweep()
     wanted = {folder_name(name).casefold(): name for name in map(_name_here, names)}.values()
     places = {name: (place.entry_of(name), _begun(name)) for name in wanted}
     going = Counter(_inode(of) for found in places.values() for _, of in _files(*found))

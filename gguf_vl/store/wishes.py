@@ -124,6 +124,7 @@ def plan(
     repository leaves several possibilities. Raises `ModelNotFound`, `UsageError`, also for a name that these files may
     not have, `VerificationFailed` when a hub's hash is not the catalogue's, and what `Source.repository` raises.
     """
+    place.sweep()  # before what is here is counted
     if name is not None:
         place.check_name(name)
     if wish.casefold() == "pocket":

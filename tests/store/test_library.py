@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from gguf_vl import paths
 from gguf_vl.errors import GgufVlError, InvalidModelFile, ModelNotFound
-from gguf_vl.store.library import Broken, LocalModel, find, installed, open_file, scan
+from gguf_vl.store.library import Broken, LocalModel, find, folder_meant, installed, open_file, scan
+from gguf_vl.store.remove import plan_removals
 from tests.store.other_programs import relabelled
 
 TEXT = paths.pocket_dir() / "pocket-F16.gguf"
@@ -55,6 +56,21 @@ def test_broken_folders_are_listed_beside_the_others() -> None:
     assert [isinstance(entry, Broken) for entry in entries] == [False, True, True, False]
     with pytest.raises(InvalidModelFile, match="0 text models"):
         find("b-empty")
+
+
+@pytest.mark.parametrize(
+    "look",
+    [scan, lambda: find("mine"), lambda: folder_meant("mine"), lambda: plan_removals(["mine"])],
+    ids=["scan", "find", "folder_meant", "plan_removals"],
+)
+def test_a_model_that_an_interrupted_swap_put_aside_is_there_for_whoever_looks(look: Callable[[], object]) -> None:
+    mine = folder("mine", TEXT)
+    mine.rename(mine.with_name(".replaced-01234567-mine"))
+    look()
+    assert (mine / TEXT.name).exists()
+    folder(".replaced-89abcdef-mine", TEXT)
+    look()
+    assert [path for path in mine.parent.iterdir() if path.suffix != ".lock"] == [mine]
 
 
 def test_a_folder_that_may_not_be_listed_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,17 @@ def test_what_is_here_is_not_fetched_again(hub: Hub) -> None:
     assert hub.bytes_sent("gguf") == sent
 
 
+@pytest.mark.usefixtures("published", "hub")
+def test_a_model_that_an_interrupted_swap_put_aside_is_counted_as_here_and_its_remains_go() -> None:
+    folder = pulled().model.parent
+    folder.rename(folder.with_name(".replaced-01234567-tiny"))
+    what = plan("tiny", choose=never)
+    assert (what.is_installed, to_fetch(what)) == (True, 0)
+    shutil.copytree(folder, folder.with_name(".replaced-01234567-tiny"))
+    assert plan("tiny", choose=never).is_installed
+    assert sorted(path.name for path in paths.models_dir().iterdir()) == [".tiny.lock", "tiny"]
+
+
 @pytest.mark.usefixtures("published")
 def test_only_what_is_missing_of_a_model_is_fetched(hub: Hub) -> None:
     local = pulled()
