@@ -30,7 +30,8 @@ def pull(
 ) -> None:
     """Fetch models and verify them. Without a name: the one that suits this machine."""
     settings = options.settings(debug)
-    from gguf_vl.errors import OfflineError, UsageError
+    from gguf_vl.cli.failing import end_with
+    from gguf_vl.errors import GgufVlError, OfflineError, UsageError
     from gguf_vl.store import pull as store
     from gguf_vl.store.wishes import plan as plan_of
 
@@ -45,8 +46,13 @@ def pull(
         raise UsageError("--name names one model, and several are to be pulled.", "Pull them one by one.")
     plans = [plan_of(wish, mmproj=mmproj, source=source, name=name, choose=_choose) for wish in wishes]
     store.check_disk([plan for plan in plans if not plan.is_installed])
+    errors: list[GgufVlError] = []
     for plan in plans:
-        _pull(plan)
+        try:
+            _pull(plan)
+        except GgufVlError as error:
+            errors.append(error)
+    end_with(errors)
 
 
 def _recommended() -> str:

@@ -117,6 +117,19 @@ def test_wrong_bytes_end_with_exit_code_5_and_no_model(hub: Hub) -> None:
     assert "tiny" not in gguf_vl("list").stdout.decode()
 
 
+def test_of_several_models_each_is_tried_and_the_first_failure_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = {name.replace("tiny", "last"): path for name, path in FILES.items()}
+    licensed = {name.replace("tiny", "licensed"): path for name, path in FILES.items()}
+    with Hub({REPO: Repo(FILES), "a/licensed": Repo(licensed, gated=True), "b/last": Repo(last)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.inject(TEXT, Flip(3_000_000), Flip(3_000_000))
+        done = gguf_vl("pull", WISH, "hf:a/licensed", "hf:b/last")
+    assert done.returncode == 5
+    assert b"last-text-f16 is installed" in done.stdout
+    assert b"behind a licence" in done.stderr
+    assert done.stderr.splitlines()[-2].startswith(f"gguf-vl: {TEXT} is not what was promised".encode())
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
