@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -227,13 +227,14 @@ def _fetch(part: _Part, progress: Progress, until: int | None) -> None:
             return  # nobody said how long it is, and all of it is here
         _check_status(response, file)
         skip = _to_skip(response, part)
-        for chunk in response.iter_raw():
-            fresh = chunk[skip:]
-            skip = max(0, skip - len(chunk))
-            part.write(fresh)
-            progress.at(file.name, part.size)
-            if part.is_complete or (until is not None and part.size >= until):
-                return  # a server that ignored the range would go on
+        with closing(response.iter_raw()) as chunks:  # one that is only let go of swallows a Ctrl-C while it closes
+            for chunk in chunks:
+                fresh = chunk[skip:]
+                skip = max(0, skip - len(chunk))
+                part.write(fresh)
+                progress.at(file.name, part.size)
+                if part.is_complete or (until is not None and part.size >= until):
+                    return  # a server that ignored the range would go on
     if file.size is not None and part.size < (file.size if until is None else min(until, file.size)):
         raise _Cut("the connection ended early")
 

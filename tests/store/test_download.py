@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from gguf_vl.errors import GgufVlError, Unreachable, VerificationFailed
@@ -93,6 +94,22 @@ def test_another_process_goes_on_where_the_first_was_killed(hub: Hub, tmp_path: 
     download(remote(hub), tmp_path / "w.gguf", Silent())
     assert hub.asked("w.gguf")[1:] == [(len(CONTENT) - left, None)]
     assert hashlib.sha256((tmp_path / "w.gguf").read_bytes()).hexdigest() == SHA256
+
+
+def test_an_interrupt_is_not_lost_while_a_connection_is_closed(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received = httpx2.Response.iter_raw
+
+    def interrupted(self: httpx2.Response) -> Iterator[bytes]:
+        try:
+            yield from received(self)
+        except GeneratorExit:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(httpx2.Response, "iter_raw", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        download_beginning(remote(hub), tmp_path / "w.gguf", 100_000, Silent())
 
 
 def test_the_beginning_is_not_fetched_twice(hub: Hub, tmp_path: Path) -> None:
