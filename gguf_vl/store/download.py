@@ -252,7 +252,8 @@ def _network_errors() -> Iterator[None]:
     try:
         yield
     except (httpx2.RequestError, httpx2.InvalidURL) as error:
-        raise _Cut(f"{type(error).__name__}: {shown(error)}" if str(error) else type(error).__name__) from error
+        said = shown(error).rstrip(".")
+        raise _Cut(f"{type(error).__name__}: {said}" if said else type(error).__name__) from error
 
 
 def _check_status(response: httpx2.Response, file: RemoteFile) -> None:
