@@ -30,15 +30,19 @@ if TYPE_CHECKING:
 
 
 class _FileName:
-    """A name that loses its beginning where there is no room for it: its end says the quantisation."""
+    """A name that loses its middle where there is no room for it.
+
+    Its end says the quantisation, and its beginning whether it is a projector.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        room = options.max_width
-        short = self._name if len(self._name) <= room else f"…{self._name[len(self._name) + 1 - room :]}"
-        yield Text(short, no_wrap=True)
+        name, room = self._name, options.max_width
+        if len(name) > room:
+            name = f"{name[: room // 3]}…{name[len(name) + 1 + room // 3 - room :]}"
+        yield Text(name, no_wrap=True)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         return Measurement(1, len(self._name))

@@ -34,7 +34,7 @@ TIMEOUT_S = 30.0
 SYNC_EVERY = 64 * CHUNK
 """Bytes after which a part is written through, so that a power cut costs no more."""
 HASHED_AT_ONCE = 64 * CHUNK
-"""A part of at most so many bytes is hashed when it is opened; a longer one when the file is whole."""
+"""A part of at most so many bytes is hashed when it is opened, a longer one when the file is whole; it takes no bar."""
 AGAIN = "Run the same command again: it goes on where it stopped. Or try another --source."
 
 
@@ -65,7 +65,9 @@ def download(
     `.wrong` at the end. Raises `Unreachable` when it does not come through, and `file.refusal` when it is refused.
     """
     if target.exists():
-        found = Fetched(target, target.stat().st_size, sha256_of(target, progress, f"{file.name}: verifying"))
+        n_bytes = target.stat().st_size
+        told = progress if n_bytes > HASHED_AT_ONCE else None
+        found = Fetched(target, n_bytes, sha256_of(target, told, f"{file.name}: verifying"))
         if file.sha256 in (None, found.sha256) and file.size in (None, found.size):
             return found
     for fresh in (False, True):
@@ -139,6 +141,10 @@ class _Part:
         """Whether as many bytes are here as the file has."""
         return self.file.size is not None and self.size >= self.file.size
 
+    def holds(self, until: int | None) -> bool:
+        """Whether all of it is here, or `until` bytes are."""
+        return self.is_complete or (until is not None and self.size >= until)
+
     def write(self, chunk: bytes) -> None:
         """Add bytes at the end."""
         if self._hashed == self.size:
@@ -194,9 +200,11 @@ class _Part:
 
 def _complete(part: _Part, progress: Progress, wait: Callable[[float], None] | None, until: int | None = None) -> None:
     """Fetch until the part is complete, or holds `until` bytes."""
+    if part.holds(until):
+        return
     file, failures = part.file, 0
     progress.start(file.name, file.size or 0, part.size)
-    while not part.is_complete and not (until is not None and part.size >= until):
+    while not part.holds(until):
         before = part.size
         try:
             _fetch(part, progress, until)
@@ -233,7 +241,7 @@ def _fetch(part: _Part, progress: Progress, until: int | None) -> None:
                 skip = max(0, skip - len(chunk))
                 part.write(fresh)
                 progress.at(file.name, part.size)
-                if part.is_complete or (until is not None and part.size >= until):
+                if part.holds(until):
                     return  # a server that ignored the range would go on
     if file.size is not None and part.size < (file.size if until is None else min(until, file.size)):
         raise _Cut("the connection ended early")

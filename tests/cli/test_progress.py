@@ -38,6 +38,19 @@ def test_each_file_has_one_row_of_a_terminal_with_its_quantisation(width: int) -
     assert all("2.0/5.0 GB" in row and "40%" in row for row in rows[::2])
 
 
+@pytest.mark.parametrize("width", [80, 60])
+def test_a_projector_and_its_model_are_told_apart_where_their_names_are_cut(width: int) -> None:
+    written = io.StringIO()
+    console = Console(file=written, width=width, force_terminal=True, color_system=None, legacy_windows=False)
+    text = "Some-Very-Long-Name-Of-A-Model-Q4_K_M.gguf"
+    with Bars("Fetching", console) as bars:
+        for file in (text, f"mmproj-{text}"):
+            bars.start(file, 5_030_000_000)
+    names = [row.split()[1] for row in rows_of(written)[-2:]]
+    assert [(name[:6], name[-11:]) for name in names] == [("Some-V", "Q4_K_M.gguf"), ("mmproj", "Q4_K_M.gguf")]
+    assert all("…" in name for name in names)
+
+
 def test_a_file_begun_anew_keeps_its_row_and_a_second_of_its_name_has_its_own() -> None:
     written = io.StringIO()
     console = Console(file=written, width=80, force_terminal=True, color_system=None, legacy_windows=False)

@@ -207,8 +207,8 @@ def test_an_interrupted_pull_shows_no_model_and_goes_on(hub: Hub) -> None:
 @pytest.mark.usefixtures("published")
 def test_a_file_that_was_whole_before_the_interruption_is_not_fetched_again(hub: Hub) -> None:
     class Interrupted(Silent):
-        def start(self, label: str, total: int, done: int = 0) -> None:
-            if label == PROJECTOR and done == total:
+        def at(self, label: str, done: int) -> None:
+            if label == PROJECTOR and done == SIZE[PROJECTOR]:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -216,6 +216,21 @@ def test_a_file_that_was_whole_before_the_interruption_is_not_fetched_again(hub:
     sent = hub.bytes_sent("gguf")
     assert pulled().mmproj
     assert hub.bytes_sent("gguf") == sent
+
+
+@pytest.mark.usefixtures("published", "hub")
+def test_a_file_that_comes_with_its_header_is_begun_and_ended_once_for_who_watches() -> None:
+    heard = list[tuple[str, str]]()
+
+    class Hearing(Silent):
+        def start(self, label: str, total: int, done: int = 0) -> None:
+            heard.append((label, "start"))
+
+        def end(self, label: str) -> None:
+            heard.append((label, "end"))
+
+    pull(plan("tiny", choose=never), Hearing())
+    assert heard == [(name, when) for name in (TEXT, PROJECTOR) for when in ("start", "end")]
 
 
 @pytest.mark.usefixtures("published")
