@@ -35,6 +35,8 @@ SYNC_EVERY = 64 * CHUNK
 """Bytes after which a part is written through, so that a power cut costs no more."""
 HASHED_AT_ONCE = 64 * CHUNK
 """A part of at most so many bytes is hashed when it is opened, a longer one when the file is whole; it takes no bar."""
+WRONG = ".wrong"
+"""At the end of a file's name: its bytes are not the promised ones."""
 AGAIN = "Run the same command again: it goes on where it stopped. Or try another --source."
 
 
@@ -62,7 +64,7 @@ def download(
 
     Cut connections, timeouts, 429, 5xx and answers that are another file's are tried again with growing waits. Raises
     `VerificationFailed` when the hash is not that of `file`; the wrong bytes are then kept beside `target` with
-    `.wrong` at the end. Raises `Unreachable` when it does not come through, and `file.refusal` when it is refused.
+    `WRONG` at the end. Raises `Unreachable` when it does not come through, and `file.refusal` when it is refused.
     """
     if target.exists():
         n_bytes = target.stat().st_size
@@ -164,7 +166,7 @@ class _Part:
         file = self.file
         self.close()
         if (file.size is not None and self.size != file.size) or (file.sha256 and sha256 != file.sha256):
-            wrong = self.target.with_name(f"{self.target.name}.wrong")
+            wrong = self.target.with_name(f"{self.target.name}{WRONG}")
             self.path.replace(wrong)
             promised = f"{file.size} bytes with sha256 {file.sha256 or 'unknown'}"
             raise VerificationFailed(

@@ -44,6 +44,7 @@ from gguf_vl.errors import GgufVlError, InvalidModelFile, UsageError
 from gguf_vl.gguf.wire import shown
 from gguf_vl.store import receipt as receipts
 from gguf_vl.store.disk import sync, telling
+from gguf_vl.store.download import WRONG
 from gguf_vl.store.progress import Progress
 from gguf_vl.store.receipt import FileRecord, Receipt, read_receipt, write_receipt
 
@@ -59,7 +60,10 @@ _REPLACED = re.compile(r"\.replaced-[0-9a-f]{8}-(.+)")
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """What an interrupted pull has left. `name` is the catalogue's where it has one, else the folder's to be."""
+    """What an interrupted pull has left. `name` is the catalogue's where it has one, else the folder's to be.
+
+    `n_bytes` are those that the same pull goes on with; wrong ones, kept aside, are not among them.
+    """
 
     name: str
     folder: Path
@@ -328,7 +332,7 @@ def unfinished() -> list[Unfinished]:
     known, found = _catalogue_names(), []
     for folder in _entries():
         if pull := _UNFINISHED.fullmatch(folder.name):
-            n_bytes = sum(found.st_size for _, found in files_in(folder))
+            n_bytes = sum(found.st_size for path, found in files_in(folder) if path.suffix != WRONG)
             name = known[pull[1]][0] if pull[1] in known else pull[1]
             found.append(Unfinished(name, folder, n_bytes))
     return found

@@ -18,7 +18,7 @@ from gguf_vl.gguf import Header, projector_shape, read_header, text_shape
 from gguf_vl.gguf.wire import shown
 from gguf_vl.store import disk, library, place
 from gguf_vl.store.belonging import objection, training_of
-from gguf_vl.store.download import discard, download, download_beginning, remaining
+from gguf_vl.store.download import WRONG, discard, download, download_beginning, remaining
 from gguf_vl.store.hashing import sha256_of
 from gguf_vl.store.library import LocalModel
 from gguf_vl.store.progress import Progress
@@ -86,7 +86,7 @@ def _pull(plan: Plan, progress: Progress) -> LocalModel:
     receipt = Receipt(plan.name, str(plan.repository), records[0], records[1] if len(records) > 1 else None)
     found = [record.at(plan.folder if old else plan.staging) for old, record in zip(kept, records, strict=True)]
     library.open_file(found[0], mmproj=found[1] if len(found) > 1 else None)
-    for leftover in (*plan.staging.glob("*.part"), *plan.staging.glob("*.wrong")):
+    for leftover in (*plan.staging.glob("*.part"), *plan.staging.glob(f"*{WRONG}")):
         leftover.unlink()
     return library.open_folder(place.take_over(plan.staging, plan.name, receipt))
 

@@ -114,7 +114,9 @@ def test_wrong_bytes_end_with_exit_code_5_and_no_model(hub: Hub) -> None:
     done = gguf_vl("pull", WISH)
     assert done.returncode == 5
     assert b"not what was promised" in done.stderr
-    assert "tiny" not in gguf_vl("list").stdout.decode()
+    listed = gguf_vl("list")
+    assert b"tiny" not in listed.stdout
+    assert b"not finished, with 0.0 MB here" in listed.stderr  # no pull goes on with what is wrong
 
 
 def test_of_several_models_each_is_tried_and_the_first_failure_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

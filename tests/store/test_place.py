@@ -390,10 +390,10 @@ def test_a_staging_folder_is_gone_when_its_work_ends(ending: Callable[[], None])
     assert list(paths.models_dir().iterdir()) == []
 
 
-def test_interrupted_pulls_are_known_by_name_and_size() -> None:
+def test_interrupted_pulls_are_known_by_name_and_the_size_of_what_is_not_wrong() -> None:
     models = paths.models_dir()
     assert place.unfinished() == []
-    filled(models / ".pull-8b-q8_0-0123abcd", "a.part", "b.part")
+    filled(models / ".pull-8b-q8_0-0123abcd", "a.part", "b.part", "c.gguf.wrong")
     filled(models / ".pull-tiny-01234567", "c.part")
     filled(models / ".pull-nothing-of-ours", "c.part")
     shutil.rmtree(models / ".pull-tiny-01234567")
