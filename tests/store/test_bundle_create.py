@@ -197,6 +197,24 @@ def test_parts_of_somebody_elses_are_left_alone(tmp_path: Path, taken: str) -> N
     assert (tmp_path / taken).read_bytes() == b"theirs"
 
 
+@pytest.mark.parametrize("left", [b"", b"old", "another bundle's"], ids=["nothing", "something", "another bundle's"])
+def test_parts_of_somebody_elses_are_left_alone_also_beside_an_unfinished_one(
+    models: None, tmp_path: Path, left: bytes | str
+) -> None:
+    if isinstance(left, str):
+        with pytest.raises(KeyboardInterrupt):
+            both(tmp_path / "x.tar", Interrupting(3_000_000), 4_000_000)
+    else:
+        (tmp_path / "x.tar.001.part").write_bytes(left)
+    for number in ("002", "003"):
+        (tmp_path / f"x.tar.{number}").write_bytes(b"theirs")
+    with pytest.raises(UsageError, match=r"x\.tar\.002 is there already"):
+        create(["pocket"], tmp_path / "x.tar", SILENT, split=4_000_000)
+    create(["pocket"], tmp_path / "x.tar", SILENT)
+    for number in ("002", "003"):
+        assert (tmp_path / f"x.tar.{number}").read_bytes() == b"theirs"
+
+
 def test_weights_that_are_not_what_their_receipt_says_are_not_packed(tmp_path: Path) -> None:
     folder = install_model("a")
     with (folder / TEXT.name).open("r+b") as stream:

@@ -67,9 +67,12 @@ def create(
             _check_published(each)
         described, sources = _described(models, out, packages, is_split=split is not None, is_signed=sign is not None)
         plain = manifest.to_bytes(described)
-        output = Output(out, split)
+        sources[MANIFEST] = plain
+        output = Output(out, split, _beginning(layout.members(described, plain, None), sources))
+        if taken := output.in_the_way():
+            raise _taken(taken)
         signed = _signature(sign, plain, described, output) if sign else None
-        sources |= {MANIFEST: plain} | ({SIGNATURE: signed} if signed else {})
+        sources |= {SIGNATURE: signed} if signed else {}
         members = layout.members(described, plain, signed)
         files = _pack(members, sources, output, split, progress)
     return Created(tuple(files), layout.total(members), described)
@@ -91,6 +94,15 @@ def _described(
         for file, source in zip(each.model.files, each.files, strict=True):
             sources[f"{MODELS}/{each.model.folder}/{file.name}"] = source
     return Manifest(__version__, bundled, entries, platforms, published.entries(bundled)), sources
+
+
+def _beginning(members: Sequence[Member], sources: Mapping[str, _Source]) -> bytes:
+    """The tar's first two files, README and manifest, which are in no other bundle."""
+    found = b""
+    for member in members[:2]:
+        with _opened(sources[member.path]) as stream:
+            found += member.header + stream.read() + member.padding
+    return found
 
 
 def _check_published(model: Packed) -> None:
@@ -206,13 +218,17 @@ def _opened(source: _Source) -> BinaryIO:
 
 
 def _check_place(out: Path, split: int | None) -> None:
-    for taken in (out, out.with_name(f"{out.name}.001"), Output(out, split).in_the_way()):
-        if taken and taken.exists():
-            raise UsageError(f"{taken} is there already.", "Give another name with -o, or remove it first.")
+    for taken in (out, out.with_name(f"{out.name}.001")):
+        if taken.exists():
+            raise _taken(taken)
     if not out.parent.is_dir():
         raise MissingOrInvalid(f"There is no folder {out.parent}.", "Make it, or give another place with -o.")
     if split is not None and split < SMALLEST_PART:
         raise UsageError(f"Parts of {split} bytes are too small.", "Give --split 1M or more; 4G suits a FAT stick.")
+
+
+def _taken(path: Path) -> UsageError:
+    return UsageError(f"{path} is there already.", "Give another name with -o, or remove it first.")
 
 
 @contextmanager

@@ -86,13 +86,14 @@ class Output:
     """Writes a stream to `path`, or to parts of it of `split` bytes. Until `finish` every file has `.part` at its end.
 
     `at` is the place in the whole. What an earlier process left can be read (`existing`), and from `truncate` on is
-    continued.
+    continued. `beginning` is what tells the whole from every other.
     """
 
-    def __init__(self, path: Path, split: int | None) -> None:
+    def __init__(self, path: Path, split: int | None, beginning: bytes) -> None:
         self.path = path
         self.at = 0
         self._split = split
+        self._beginning = beginning
         self._stream: BinaryIO | None = None
 
     def existing(self) -> list[Path]:
@@ -176,17 +177,25 @@ class Output:
         return -(-at // self._split) if self._split else min(at, 1)
 
     def _own_parts(self) -> list[Path]:
-        """What a packing in parts has left, where its first is unfinished: some may have got their names already."""
+        """What a packing in parts has left; where that was this very one, some may have got their names already."""
         own: list[Path] = []
+        is_this = self._is_begun()
         for number in range(1, MAX_PARTS + 1):
             final = self._part(number)
             if unfinished_name(final).is_file():
                 own.append(unfinished_name(final))
-            elif own and final.is_file():
+            elif is_this and final.is_file():
                 own.append(final)
             else:
                 break
         return own
+
+    def _is_begun(self) -> bool:
+        first = unfinished_name(self._part(1))
+        if not first.is_file():
+            return False
+        with telling(first, "read"), first.open("rb") as stream:
+            return stream.read(len(self._beginning)) == self._beginning[: self._split]
 
 
 def _numbered(base: Path) -> Iterator[Path]:
