@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -257,6 +258,46 @@ def test_what_a_bundle_says_does_not_reach_the_terminal_raw(tmp_path: Path) -> N
     done = run(packed(tmp_path, (replace(HERE, machine="\x1b]0;evil\x07"),)))
     assert done.returncode == 3
     assert "?]0;evil?" in done.stderr
+
+
+@needs_pip
+@pytest.mark.parametrize("where", ["a-file/venv", "loop", "a:b"])
+def test_an_environment_that_cannot_be_made_is_refused_in_a_line(tmp_path: Path, where: str) -> None:
+    (tmp_path / "a-file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    bundle = packed(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    done = run(bundle, "--venv", tmp_path / where)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert f"{tmp_path / where}: " in done.stderr
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "unpacked"])
+
+
+@needs_pip
+def test_an_environment_that_was_killed_while_it_was_made_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    done = run(packed(tmp_path), "--venv", tmp_path / "venv")
+    assert done.returncode == 0, done.stderr
+    assert "ran ['bundle', 'install'" in done.stdout
+
+
+def test_what_is_left_of_an_environment_that_a_full_disk_stopped_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(_: object, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "pyvenv.cfg").touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(installer.venv.EnvBuilder, "create", stopped)
+    monkeypatch.setattr(installer, "unpack", lambda bundle, packages, trust: (packages / "pip-1.whl").touch())
+    monkeypatch.setattr(sys, "argv", ["install.py", "a.tar", "--venv", str(tmp_path / "venv")])
+    with pytest.raises(SystemExit) as ended:
+        installer.main()
+    assert ended.value.code == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert not (tmp_path / "venv").exists()
 
 
 def test_a_folder_that_is_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -294,19 +294,32 @@ def install(packages: Path, folder: Path) -> Path:
     pip = next(packages.glob("pip-*.whl"), None)  # a Python without ensurepip has none of its own
     if not pip:
         refuse(DAMAGED, "The bundle lacks packages, pip at least: have it made again.")
-    is_new = not (folder / "pyvenv.cfg").is_file()
-    if is_new:
-        print(f"Making the virtual environment {folder} …", flush=True)
-        venv.EnvBuilder(symlinks=os.name == "posix").create(folder)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     words = ["install", "--quiet", "--upgrade", "--no-index", "--no-cache-dir", "--find-links", str(packages)]
-    print("Installing the packages …", flush=True)
-    done = subprocess.run([str(python), "-I", str(pip / "pip"), "--isolated", *words, "gguf-vl", "pip"])
-    if done.returncode:
+    is_new = not (folder / "pyvenv.cfg").is_file()
+    try:
+        if not python.exists():  # pyvenv.cfg may be there: it comes first, and the making may have been killed
+            print(f"Making the virtual environment {folder} …", flush=True)
+            venv.EnvBuilder(symlinks=os.name == "posix").create(folder)
+        print("Installing the packages …", flush=True)
+        done = subprocess.run([str(python), "-I", str(pip / "pip"), "--isolated", *words, "gguf-vl", "pip"])
+        if done.returncode:
+            refuse(FAILED, "pip could not install the packages; its reason is above.")
+    except BaseException:
         if is_new:
-            shutil.rmtree(folder)
-        refuse(FAILED, "pip could not install the packages; its reason is above.")
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     return python
+
+
+def unpack_or_refuse(bundle: Path, packages: Path, trust: Path | None) -> None:
+    """Have what is wrong with a bundle told as its own."""
+    try:
+        unpack(bundle, packages, trust)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        refuse(DAMAGED, f"{bundle} cannot be read as a bundle: {error}.")
+    except OSError as error:
+        refuse(FAILED, f"{bundle} cannot be checked: {error}.")
 
 
 def main() -> int:
@@ -319,15 +332,13 @@ def main() -> int:
     parser.add_argument("--trust", type=Path, help="a public key or allowed_signers file: who must have signed it")
     wishes = parser.parse_args()
     folder = wishes.venv.expanduser().absolute()
-    check_place(folder)
-    with tempfile.TemporaryDirectory() as work:
-        try:
-            unpack(wishes.bundle, Path(work), wishes.trust)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            refuse(DAMAGED, f"{wishes.bundle} cannot be read as a bundle: {error}.")
-        except OSError as error:
-            refuse(FAILED, f"{wishes.bundle} cannot be checked: {error}.")
-        python = install(Path(work), folder)
+    try:
+        check_place(folder)
+        with tempfile.TemporaryDirectory() as work:
+            unpack_or_refuse(wishes.bundle, Path(work), wishes.trust)
+            python = install(Path(work), folder)
+    except (OSError, ValueError) as error:
+        refuse(FAILED, f"The packages cannot be put into {folder}: {error}. Free some space, or give another --venv.")
     trust = ["--trust", str(wishes.trust)] if wishes.trust else []
     done = subprocess.run([str(python), "-I", "-m", "gguf_vl", "bundle", "install", str(wishes.bundle), *trust])
     if done.returncode == 0:
