@@ -300,6 +300,12 @@ def test_what_is_left_of_an_environment_that_a_full_disk_stopped_is_removed(
     assert not (tmp_path / "venv").exists()
 
 
+def test_parts_are_found_whatever_their_name_holds(tmp_path: Path) -> None:
+    first, *_ = create(["pocket"], tmp_path / "m[1].*.tar", SILENT, split=3_000_000).files
+    done = subprocess.run([sys.executable, INSTALLER, first], capture_output=True, text=True)
+    assert (done.returncode, "models alone" in done.stderr) == (3, True), done.stderr
+
+
 def test_a_folder_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
     bundle = packed(tmp_path)
     mine = tmp_path / "mine"

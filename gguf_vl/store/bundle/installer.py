@@ -22,6 +22,7 @@ import sys
 import tempfile
 import venv
 from contextlib import closing, nullcontext
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -56,9 +57,9 @@ class Bundle:
 
     def __init__(self, path: Path) -> None:
         base = path.with_suffix("") if path.suffix == ".001" else path
-        parts = sorted(base.parent.glob(f"{base.name}.[0-9][0-9][0-9]"))
+        parts = (base.with_name(f"{base.name}.{number:03}") for number in range(1, 1000))
         self.path = path
-        self._left = [path] if path.is_file() and path.suffix != ".001" else parts
+        self._left = [path] if path.is_file() and path.suffix != ".001" else list(takewhile(Path.is_file, parts))
         self._stream: IO[bytes] | None = None
         self._ahead = b""
         if not self._left:
