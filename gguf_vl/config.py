@@ -268,7 +268,7 @@ def _checked(name: str, value: object, *, origin: str, place: str) -> Origin:
 def _read_text(file: Path) -> str:
     try:
         return file.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:
         raise UsageError(

@@ -25,6 +25,17 @@ def test_with_nothing_set_the_defaults_hold() -> None:
     assert {each.origin for each in with_origins({}).values()} == {"default"}
 
 
+def test_where_no_folder_can_hold_a_settings_file_the_defaults_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GGUF_VL_HOME", str(tmp_path / "file"))
+    assert load_settings({}) == Settings()
+    with pytest.raises(UsageError, match="cannot be written") as caught:
+        set_setting("ctx", "1000")
+    assert "GGUF_VL_HOME" in caught.value.fix
+
+
 def test_flags_win_over_environment_over_file_over_defaults(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config_file.write_text("ctx = 1000\nseed = 1\ntop_k = 10\n")
     monkeypatch.setenv("GGUF_VL_CTX", "2000")

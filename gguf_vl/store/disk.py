@@ -43,7 +43,11 @@ def telling(path: Path, done: str) -> Iterator[None]:
         }.get(error.errno or 0, f"See that the disk is there and in order, and that the file may be {done}")
         if error.errno != errno.EFBIG:
             fix += ", or set GGUF_VL_HOME to another." if path.is_relative_to(paths.data_dir()) else "."
-        raise GgufVlError(f"{shown(path)} cannot be {done}: {error.strerror or error}.", fix) from error
+        why = error.strerror or error
+        if error.errno == errno.EEXIST:  # the folder to be made is something else already
+            why = f"it is a link to {shown(os.path.realpath(path))}" if path.is_symlink() else "it is a file"
+            why += ", and no folder"
+        raise GgufVlError(f"{shown(path)} cannot be {done}: {why}.", fix) from error
 
 
 def sync(path: Path) -> None:

@@ -175,9 +175,8 @@ def locked(name: str, progress: Progress, *, wait: bool = True) -> Iterator[None
 
     Raises `GgufVlError` where nothing can be written, and instead of waiting when it is not to `wait`.
     """
+    _make()
     file = _lock_file(name)
-    with telling(file.parent, "written"):
-        file.parent.mkdir(parents=True, exist_ok=True)
     sweep()
     lock = FileLock(file)
     with telling(file, "written"):
@@ -197,10 +196,10 @@ def locked(name: str, progress: Progress, *, wait: bool = True) -> Iterator[None
 @contextmanager
 def staging() -> Iterator[Path]:
     """A hidden folder of `models/` to fill; what has not been taken over from it by the end is removed."""
+    _make()
     folder = paths.models_dir() / f".installing-{secrets.token_hex(4)}"
     lock = FileLock(_beside(folder))  # held before the folder is there: one whose lock is free is a dead process's
     with telling(folder, "written"):
-        folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     try:
         with telling(folder, "written"):
@@ -371,6 +370,12 @@ def _is_published(file: File, known: File) -> bool:
     if known.sha256:
         return file.sha256 == known.sha256
     return file.name.casefold() == known.name.casefold() and known.size in (None, file.size)
+
+
+def _make() -> None:
+    place = paths.models_dir()
+    with telling(place, "written"):
+        place.mkdir(parents=True, exist_ok=True)
 
 
 def _entries() -> list[Path]:

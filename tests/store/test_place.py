@@ -168,10 +168,17 @@ def test_who_does_not_want_to_wait_is_told() -> None:
         pass
 
 
-def test_a_lock_that_cannot_be_made_is_a_failure_with_a_way_out(home: Path) -> None:
-    (home / "models").write_text("in the way")
+@pytest.mark.parametrize(
+    ("there", "why"),
+    [(None, "it is a file, and no folder"), ("/no/such/disk", "it is a link to /no/such/disk, and no folder")],
+)
+def test_a_lock_that_cannot_be_made_is_a_failure_with_a_way_out(home: Path, there: str | None, why: str) -> None:
+    if there:
+        (home / "models").symlink_to(there)
+    else:
+        (home / "models").write_text("in the way")
     for attempt in (lambda: locked("mine", SILENT), staging):
-        with pytest.raises(GgufVlError, match="cannot be written") as caught, attempt():
+        with pytest.raises(GgufVlError, match=f"models cannot be written: {why}") as caught, attempt():
             pass
         assert "GGUF_VL_HOME" in caught.value.fix
 
