@@ -15,7 +15,7 @@ from gguf_vl.gguf import Header, ProjectorShape, TextShape, projector_shape, rea
 from gguf_vl.gguf.shape import PROJECTOR_ARCHITECTURE
 from gguf_vl.store.belonging import Training, likeness, objection, training_of
 from gguf_vl.store.disk import telling
-from gguf_vl.store.place import folder_name, folder_of, sweep, visible
+from gguf_vl.store.place import folder_name, folder_of, folders, sweep
 from gguf_vl.store.receipt import Receipt, read_receipt
 
 __all__ = [
@@ -63,8 +63,7 @@ def scan() -> list[LocalModel | Broken]:
     Raises `GgufVlError` when `models/` cannot be read.
     """
     sweep()
-    folders = [path for path in visible() if os.path.isdir(path) or (path.is_symlink() and not os.path.isfile(path))]
-    return [_entry("pocket", paths.pocket_dir()), *(_entry(folder.name, folder) for folder in folders)]
+    return [_entry("pocket", paths.pocket_dir()), *(_entry(folder.name, folder) for folder in folders())]
 
 
 def find(name: str) -> LocalModel | None:
@@ -115,6 +114,9 @@ def open_folder(folder: Path, name: str | None = None) -> LocalModel:
 
 
 def _opened(folder: Path, name: str | None) -> LocalModel:
+    if not os.path.isdir(folder):
+        what = f"{folder} is a link to {os.path.realpath(folder)}, and no folder is there."
+        raise InvalidModelFile(what, f"Mend it, or take it away: gguf-vl rm {folder.name}")
     receipt = read_receipt(folder)
     if receipt:
         mmproj = receipt.mmproj.at(folder) if receipt.mmproj else None
@@ -156,8 +158,6 @@ def open_file(model: Path, *, mmproj: Path | None = None, name: str | None = Non
 
 
 def _entry(name: str, folder: Path) -> LocalModel | Broken:
-    if not os.path.isdir(folder):
-        return Broken(name, folder, f"it is a link to {os.path.realpath(folder)}, and no folder is there")
     try:
         return open_folder(folder, name)
     except GgufVlError as error:

@@ -5,7 +5,7 @@
     name_from(label) -> str                a name made of any text, never a reserved one
     folder_name(name) -> str               `8b:q8_0` lives in `8b-q8_0`
     folder_of(name) -> Path | None         its folder, case ignored; it may be broken
-    visible() -> list[Path]                all that is not hidden
+    folders() -> list[Path]                the models' folders, broken ones too
     entry_of(name) -> Path | None          whatever has its place: a folder, a link, a file
     foreign(name, file) -> str | None      why the catalogue's model of that name cannot have such a file
     check_may_have(name, files, …)         whether these files may have this name, for all that takes models in
@@ -103,18 +103,18 @@ def folder_of(name: str) -> Path | None:
     if name.casefold() == "pocket":
         return paths.pocket_dir()
     found = entry_of(name)
-    return found if found and os.path.isdir(found) else None
+    return found if found and _is_folder(found) else None
 
 
-def visible() -> list[Path]:
-    """Everything in `models/` that is not hidden. `GgufVlError` when that folder cannot be read."""
-    return [path for path in _entries() if not path.name.startswith(".")]
+def folders() -> list[Path]:
+    """Every model's folder by name, and links that lead to none. `GgufVlError` when `models/` cannot be read."""
+    return [path for path in _visible() if _is_folder(path)]
 
 
 def entry_of(name: str) -> Path | None:
     """Whatever has the place of that model in `models/`, case ignored."""
     wanted = folder_name(name).casefold()
-    return next((path for path in visible() if path.name.casefold() == wanted), None)
+    return next((path for path in _visible() if path.name.casefold() == wanted), None)
 
 
 def foreign(name: str, file: File) -> str | None:
@@ -271,9 +271,9 @@ def _moved(source: Path, target: Path, undo: ExitStack) -> None:
 def needed_elsewhere(folder: Path) -> list[tuple[Path, FileRecord]]:
     """The folders of other models whose receipts say that they use a file of `folder` where it is, and which."""
     found = []
-    for other in visible():
+    for other in folders():
         with suppress(InvalidModelFile):
-            receipt = read_receipt(other) if other != folder and os.path.isdir(other) else None
+            receipt = read_receipt(other) if other != folder else None
             for record in receipt.files if receipt else ():
                 if Path(os.path.realpath(record.at(other))).parent == Path(os.path.realpath(folder)):
                     found.append((other, record))
@@ -376,6 +376,14 @@ def _make() -> None:
     place = paths.models_dir()
     with telling(place, "written"):
         place.mkdir(parents=True, exist_ok=True)
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path) or (path.is_symlink() and not os.path.isfile(path))
+
+
+def _visible() -> list[Path]:
+    return [path for path in _entries() if not path.name.startswith(".")]
 
 
 def _entries() -> list[Path]:
