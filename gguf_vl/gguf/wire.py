@@ -40,7 +40,8 @@ _KINDS: Final[dict[int, Kind]] = {
     0: "u8", 1: "i8", 2: "u16", 3: "i16", 4: "u32", 5: "i32", 6: "f32", 7: "bool", 8: "string", 10: "u64", 11: "i64",
     12: "f64",
 }  # fmt: skip
-_CODES: Final[dict[Kind, str]] = {
+KIND_CODES: Final[dict[str, int]] = {kind: code for code, kind in _KINDS.items()} | {"array": _ARRAY}
+NUMBER_CODES: Final[dict[Kind, str]] = {
     "u8": "B", "i8": "b", "u16": "H", "i16": "h", "u32": "I", "i32": "i", "f32": "f", "bool": "?", "u64": "Q",
     "i64": "q", "f64": "d",
 }  # fmt: skip
@@ -180,7 +181,7 @@ class Cursor:
         """`count` values of one kind."""
         if kind == "string":
             return tuple(self.string() for _ in range(count))
-        numbers = struct.Struct(f"{self._prefix}{count}{_CODES[kind]}")
+        numbers = struct.Struct(f"{self._prefix}{count}{NUMBER_CODES[kind]}")
         return numbers.unpack(self.take(numbers.size))
 
     def take(self, count: int) -> bytes:
@@ -198,7 +199,7 @@ class Cursor:
             raise self._source.invalid(f"nests arrays under {shown(key)!r}, which llama.cpp does not read")
         kind, count = self._kind(key, code), self.u64()
         where = self.offset
-        width = 8 if kind == "string" else struct.calcsize("<" + _CODES[kind])
+        width = 8 if kind == "string" else struct.calcsize("<" + NUMBER_CODES[kind])
         self._within(count * width)
         if count > MAX_ELEMENTS:
             raise self._source.invalid(f"is damaged: {shown(key)!r} counts {count} values")

@@ -31,6 +31,21 @@ _POSITIONS = 4
 """Positions of one embedding under M-RoPE: time, row, column and an unused fourth, stored section by section."""
 
 
+def parameters(*, n_ctx: int, n_batch: int, kv_type: KvType, n_seq_max: int = 1) -> Any:
+    """`llama_context_params` of a context for `n_seq_max` sequences in one cache, with one output for each."""
+    params = llama.llama_context_default_params()
+    params.n_ctx = n_ctx
+    params.n_batch = params.n_ubatch = n_batch
+    params.n_seq_max = params.n_outputs_max = n_seq_max
+    params.kv_unified = True
+    params.type_k = params.type_v = _KV_TYPES[kv_type]
+    params.flash_attn_type = (
+        llama.LLAMA_FLASH_ATTN_TYPE_AUTO if kv_type == "f16" else llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
+    )
+    params.no_perf = True
+    return params
+
+
 class Aborted(Exception):
     """Native work was stopped by `abort()` before it was complete."""
 
@@ -46,19 +61,10 @@ class Context(Owned):
         self._model = model
         self.n_batch = min(n_batch, n_ctx)
         self._abort = ctypes.create_string_buffer(2)
-        params = llama.llama_context_default_params()
-        params.n_ctx = n_ctx
-        params.n_batch = params.n_ubatch = self.n_batch
-        params.n_seq_max = 1
-        params.n_outputs_max = 1
+        params = parameters(n_ctx=n_ctx, n_batch=self.n_batch, kv_type=kv_type)
         params.n_threads = params.n_threads_batch = n_threads
-        params.type_k = params.type_v = _KV_TYPES[kv_type]
-        params.flash_attn_type = (
-            llama.LLAMA_FLASH_ATTN_TYPE_AUTO if kv_type == "f16" else llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
-        )
         params.abort_callback = _IS_SET
         params.abort_callback_data = ctypes.cast(self._abort, ctypes.c_void_p)
-        params.no_perf = True
         self._context: Any = llama.llama_init_from_model(model.pointer, params)
         if not self._context:
             reason = log.last_complaint() or "llama.cpp gave no reason"
