@@ -13,7 +13,7 @@ from gguf_vl.cli import options
 from gguf_vl.cli.printing import harmless
 
 if TYPE_CHECKING:
-    from gguf_vl.hardware.machine import Machine
+    from gguf_vl.types import Device, Machine
 
 GIB = 1024**3
 _MARKS = {"ok": "ok  ", "warning": "warn", "wrong": "BAD "}
@@ -58,13 +58,17 @@ def doctor(
 
 
 def _examine() -> Iterator[Finding]:
+    import platform
+
     from gguf_vl.hardware.machine import probe
 
     machine = probe()
-    yield Finding("system", "ok", f"{machine.system}, Python {machine.python}")
+    yield Finding("system", "ok", f"{machine.system}, Python {platform.python_version()}")
+    yield _processor(machine)
     yield _memory(machine)
     yield _llama_cpp(machine)
     yield from _devices(machine)
+    yield from (Finding("unknown", "ok", f"{what}: {reason}") for what, reason in machine.unknown.items())
     yield _settings()
     yield _folder()
     yield from _models()
@@ -72,35 +76,65 @@ def _examine() -> Iterator[Finding]:
         yield _answer(machine)
 
 
+def _processor(machine: Machine) -> Finding:
+    what = f"{machine.chip or 'of an unknown name'}, {machine.cores} cores for this program"
+    if machine.performance_cores not in (None, machine.cores):
+        what += f", {machine.performance_cores} of them fast"
+    return Finding("processor", "ok", what)
+
+
 def _memory(machine: Machine) -> Finding:
-    what = f"{machine.memory_available / GIB:.1f} of {machine.memory_total / GIB:.1f} GiB free, {machine.cores} cores"
+    what = f"{machine.memory_available / GIB:.1f} of {machine.memory_total / GIB:.1f} GiB free"
+    if machine.memory_limit:
+        what += f", by {machine.memory_limit}"
+    if machine.swap_free:
+        what += f", {machine.swap_free / GIB:.1f} GiB of swap free"
+    if machine.bandwidth:
+        what += f", about {machine.bandwidth / 1e9:.0f} GB/s"
     if machine.memory_available < 2 * GIB:
-        return Finding("memory", "warning", what, "Close other programs: the smallest Qwen3-VL needs about 2 GiB.")
+        mend = f"Raise {machine.memory_limit}" if machine.memory_limit else "Close other programs"
+        return Finding("memory", "warning", what, f"{mend}: the smallest Qwen3-VL needs about 2 GiB.")
+    if machine.memory_pressure in ("warning", "critical"):
+        what += "; macOS says that memory is short"
+        return Finding("memory", "warning", what, "Close other programs before a large model is loaded.")
     return Finding("memory", "ok", what)
 
 
 def _llama_cpp(machine: Machine) -> Finding:
+    from gguf_vl.hardware.build import rebuild
+
     if machine.trouble:
-        return Finding("llama.cpp", "wrong", machine.trouble, "Build it for this machine: scripts/setup --rebuild")
+        return Finding("llama.cpp", "wrong", machine.trouble, f"Build it for this machine: {rebuild()}")
     return Finding("llama.cpp", "ok", f"llama-cpp-python {machine.llama_cpp_python}")
 
 
 def _devices(machine: Machine) -> Iterator[Finding]:
+    from gguf_vl.hardware.build import unused_gpu
+
     gpus = [device for device in machine.devices if device.kind in ("gpu", "igpu")]
     for device in gpus:
-        room = f"{(device.free or 0) / GIB:.1f} of {(device.total or 0) / GIB:.1f} GiB free"
-        yield Finding("GPU", "ok", f"{device.name}: {device.description}, {room}")
-    if gpus or machine.trouble:
-        return
-    if machine.gpu_seen and not machine.gpu_offload:
-        yield Finding(
-            "GPU",
-            "warning",
-            f"{machine.gpu_seen} is here, but llama-cpp-python was built without it.",
-            "Rebuild it: scripts/setup --rebuild",
-        )
-    else:
-        yield Finding("GPU", "ok", "none: models run on the CPU")
+        yield Finding("GPU", "ok", f"{device.name}: {device.description}, {_room(device, machine)}")
+    unused = unused_gpu(machine)
+    if unused:
+        yield Finding("GPU", "warning", unused.what, unused.fix)
+    elif not gpus and not machine.trouble:
+        beside = f" ({machine.gpu_seen} is here, and seldom faster)" if machine.gpu_seen else ""
+        yield Finding("GPU", "ok", f"none: models run on the CPU{beside}")
+
+
+def _room(device: Device, machine: Machine) -> str:
+    free, total = (f"{n / GIB:.1f}" if n is not None else "unknown" for n in (device.free, device.total))
+    parts = [f"{free} of {total} GiB free"]
+    if device.unified:
+        limit = machine.gpu_wired_limit
+        parts.append("in main memory" + (f", iogpu.wired_limit_mb is {limit // 1024**2}" if limit else ""))
+    if device.driver:
+        parts.append(f"driver {device.driver}")
+    if device.shared:
+        parts.append("shared with a display or other programs")
+    if device.bandwidth:
+        parts.append(f"about {device.bandwidth / 1e9:.0f} GB/s")
+    return ", ".join(parts)
 
 
 def _settings() -> Finding:
@@ -161,6 +195,7 @@ def _answer(machine: Machine) -> Finding:
     from gguf_vl.config import Settings
     from gguf_vl.engine.blocking import BlockingEngine
     from gguf_vl.errors import GgufVlError
+    from gguf_vl.hardware.build import rebuild
     from gguf_vl.media.pictures import load_picture
     from gguf_vl.runtime.engines import make_engine
     from gguf_vl.runtime.models import named
@@ -188,7 +223,7 @@ def _answer(machine: Machine) -> Finding:
             "answer",
             "wrong",
             f"Shown a red circle and asked for its colour, pocket said {said[:60]!r}.",
-            "Rebuild llama-cpp-python: scripts/setup --rebuild",
+            f"Rebuild llama-cpp-python: {rebuild()}",
         )
     ttft = next(event.timings.ttft_s for event in events if isinstance(event, Finished))
     return Finding("answer", "ok", f"pocket saw a red circle: loaded in {load_s:.2f} s, answered in {ttft:.2f} s")

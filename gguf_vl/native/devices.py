@@ -1,65 +1,137 @@
 """The devices llama.cpp sees: `python -m gguf_vl.native.devices` prints them as JSON, in a process of its own.
 
 Symbols come through libllama's own dependencies: opening a ggml library by its file name can load a second copy with
-globals of its own.
+globals of its own. The library is opened without its Python package, whose imports take three quarters of the time.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
-from importlib.metadata import version
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from llama_cpp import llama_cpp as llama
+_KINDS = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}
+"""`enum ggml_backend_dev_type` of llama.cpp 0c1e57098, without the devices that only bundle others."""
 
-from gguf_vl.native import log
-
-_KINDS = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel", 4: "meta"}
-"""`enum ggml_backend_dev_type` of llama.cpp 0c1e57098."""
-
-
-def _function(name: str, result: Any, *arguments: Any) -> Any:
-    function = getattr(llama._lib, name)
-    function.restype, function.argtypes = result, arguments
-    return function
+_NO_GPU = {"CPU", "BLAS", "RPC", "ZenDNN"}
+"""Backends (`ggml_backend_reg_name`) that compute on the processor or elsewhere."""
 
 
-def devices() -> list[dict[str, Any]]:
-    """Name, description, kind, free and total bytes of each device; free is None for a CPU: ask the system."""
-    llama.llama_backend_init()
-    get = _function("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
-    name = _function("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)
-    description = _function("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
-    kind = _function("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
-    size = ctypes.POINTER(ctypes.c_size_t)
-    memory = _function("ggml_backend_dev_memory", None, ctypes.c_void_p, size, size)
-    found = []
-    for index in range(_function("ggml_backend_dev_count", ctypes.c_size_t)()):
-        device = get(index)
-        free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        memory(device, ctypes.byref(free), ctypes.byref(total))
-        which = _KINDS.get(kind(device), "unknown")
-        found.append(
+class _Caps(ctypes.Structure):
+    """`struct ggml_backend_dev_caps` of llama.cpp 0c1e57098."""
+
+    _fields_ = [
+        (name, ctypes.c_bool) for name in ("async_", "host_buffer", "buffer_from_host_ptr", "events", "mmap_support")
+    ]
+
+
+class _Props(ctypes.Structure):
+    """`struct ggml_backend_dev_props` of llama.cpp 0c1e57098."""
+
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("description", ctypes.c_char_p),
+        ("memory_free", ctypes.c_size_t),
+        ("memory_total", ctypes.c_size_t),
+        ("type", ctypes.c_int),
+        ("device_id", ctypes.c_char_p),
+        ("caps", _Caps),
+    ]
+
+
+def library() -> Path | None:
+    """Where libllama's file is; None when llama-cpp-python is not installed. Loads nothing."""
+    override = os.environ.get("LLAMA_CPP_LIB_PATH")
+    if override is not None:
+        folder = Path(override)
+    elif (spec := find_spec("llama_cpp")) and spec.origin:
+        folder = Path(spec.origin).parent / "lib"
+    else:
+        return None
+    names = [folder / name for name in ("libllama.so", "libllama.dylib", "llama.dll", "libllama.dll")]
+    return next((path for path in names if path.exists()), names[0])
+
+
+def _load() -> ctypes.CDLL:
+    if sys.platform == "win32":  # the package knows where CUDA's and HIP's libraries are
+        from llama_cpp import llama_cpp
+
+        found: ctypes.CDLL = llama_cpp._lib
+        return found
+    path = library()
+    if path is None:
+        raise ModuleNotFoundError("llama-cpp-python is not installed")
+    return ctypes.CDLL(str(path))
+
+
+def look() -> dict[str, Any]:
+    """What llama.cpp says of itself and its devices.
+
+    Per device: `name`, `description`, `backend`, `kind`, `free` and `total` bytes (free only of GPUs: what a processor
+    can have is the system's to say), `unified` memory, and `id`, the address on the PCI bus ("0000:01:00.0") where it
+    has one.
+    """
+    llama = _load()
+
+    def function(name: str, result: Any, *arguments: Any) -> Any:
+        found = getattr(llama, name)
+        found.restype, found.argtypes = result, arguments
+        return found
+
+    pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
+    function("llama_backend_init", None)()
+    get = function("ggml_backend_dev_get", pointer, number)
+    props_of = function("ggml_backend_dev_get_props", None, pointer, ctypes.POINTER(_Props))
+    registered_by = function("ggml_backend_dev_backend_reg", pointer, pointer)
+    backend_name = function("ggml_backend_reg_name", text, pointer)
+    get_backend = function("ggml_backend_reg_get", pointer, number)
+
+    backends = [
+        _text(backend_name(get_backend(index))) for index in range(function("ggml_backend_reg_count", number)())
+    ]
+    devices = []
+    for index in range(function("ggml_backend_dev_count", number)()):
+        device, props = get(index), _Props()
+        props_of(device, ctypes.byref(props))
+        kind = _KINDS.get(props.type)
+        if kind is None:
+            continue
+        description = _text(props.description)
+        backend = _text(backend_name(registered_by(device)))
+        devices.append(
             {
-                "name": name(device).decode(errors="replace"),
-                "description": description(device).decode(errors="replace").strip(),
-                "kind": which,
-                "free": None if which == "cpu" else free.value,
-                "total": total.value,
+                "name": _text(props.name),
+                "description": description,
+                "backend": backend,
+                "kind": kind,
+                "free": props.memory_free if kind in ("gpu", "igpu") else None,
+                "total": props.memory_total or None,
+                "unified": _is_unified(kind, backend, description),
+                "id": _text(props.device_id) or None,
             }
         )
-    return found
+    from importlib.metadata import version  # takes longer to import than all the rest, and `library` needs none of it
+
+    return {
+        "llama_cpp_python": version("llama-cpp-python"),
+        "gpu_offload": bool(set(backends) - _NO_GPU),
+        "devices": devices,
+    }
+
+
+def _is_unified(kind: str, backend: str, description: str) -> bool:
+    """Whether a GPU's memory is main memory: integrated ones, Metal on Apple Silicon, Mesa's software one."""
+    on_apple_silicon = backend in ("MTL", "Metal") and os.uname().machine == "arm64"
+    return kind == "igpu" or on_apple_silicon or "llvmpipe" in description
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode(errors="replace").strip()
 
 
 if __name__ == "__main__":
-    log.capture()
-    print(
-        json.dumps(
-            {
-                "llama_cpp_python": version("llama-cpp-python"),
-                "gpu_offload": bool(llama.llama_supports_gpu_offload()),
-                "devices": devices(),
-            }
-        )
-    )
+    print(json.dumps(look()))

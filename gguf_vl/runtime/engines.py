@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gguf_vl.config import Settings
 from gguf_vl.engine.client import Engine
-from gguf_vl.hardware.machine import physical_cores
+from gguf_vl.hardware.cores import physical_cores
 from gguf_vl.runtime.models import Installed
 from gguf_vl.types import EngineSettings
 

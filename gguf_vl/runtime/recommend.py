@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gguf_vl.catalogue import find
-from gguf_vl.hardware.machine import Machine
+from gguf_vl.types import Machine
 
 CANDIDATES = ("8b:q8_0", "8b", "4b:q8_0", "4b", "2b:q8_0", "2b")
 """From the best to the smallest: a larger model in four bits answers better than a smaller one in eight."""

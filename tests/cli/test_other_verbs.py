@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from gguf_vl import paths
 from tests.cli.command import gguf_vl
@@ -42,9 +46,44 @@ def test_doctor_proves_the_whole_path_by_asking_about_a_circle() -> None:
     done = gguf_vl("doctor", "--json")
     findings = {finding["subject"]: finding for finding in json.loads(done.stdout)}
     assert done.returncode == 0
-    assert {"system", "memory", "llama.cpp", "GPU", "settings", "storage", "models", "answer"} <= findings.keys()
+    assert {
+        "system",
+        "processor",
+        "memory",
+        "llama.cpp",
+        "GPU",
+        "settings",
+        "storage",
+        "models",
+        "answer",
+    } <= findings.keys()
     assert "red circle" in findings["answer"]["what"]
     assert {finding["state"] for finding in findings.values()} <= {"ok", "warning"}
+
+
+def test_doctor_tells_of_a_gpu_that_llama_cpp_was_built_without_and_the_command_that_mends_it(tmp_path: Path) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 00000000:01:00.0, NVIDIA A10G, 550.90.07, 23028, 1, 22502, Disabled, [N/A]\n")
+    smi.chmod(0o755)
+    done = gguf_vl("doctor", "--json", environment={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert done.returncode == 0
+    [gpu] = [finding for finding in json.loads(done.stdout) if finding["subject"] == "GPU"]
+    if "built without it" not in gpu["what"]:
+        pytest.skip("llama-cpp-python is built for a GPU here")
+    assert gpu["what"].startswith("NVIDIA A10G")
+    assert gpu["state"] == "warning"
+    assert gpu["fix"].startswith("scripts/setup --")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA binds on Linux alone")
+def test_doctor_names_the_limit_that_leaves_little_memory() -> None:
+    command = [sys.executable, "-P", "-m", "gguf_vl", "doctor", "--json"]
+    limited = ["sh", "-c", 'ulimit -d 1572864 && exec "$@"', "sh", *command]
+    findings = json.loads(subprocess.run(limited, stdout=subprocess.PIPE, timeout=60).stdout)
+    [memory] = [finding for finding in findings if finding["subject"] == "memory"]
+    assert memory["state"] == "warning"
+    assert "by RLIMIT_DATA of 1.5 GiB" in memory["what"]
+    assert memory["fix"].startswith("Raise RLIMIT_DATA")
 
 
 def test_doctor_tells_of_broken_settings_and_how_to_mend_them(home: Path) -> None:

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import pytest
 
-from gguf_vl.hardware.machine import Device, Machine
 from gguf_vl.runtime.recommend import recommend
+from gguf_vl.types import Device, Machine
 
 GB = 10**9
 
 
 def machine(memory: int, *gpus: int) -> Machine:
-    devices = [Device("CPU", "processor", "cpu", None, None)]
-    devices += [Device(f"GPU{number}", f"card {number}", "gpu", free, free) for number, free in enumerate(gpus)]
-    return Machine("Linux", "3.11", 8, memory, memory, "0.3.36", bool(gpus), None, tuple(devices), None)
+    devices = [Device("CPU", "processor", "CPU", "cpu", None, None)]
+    devices += [
+        Device(f"CUDA{number}", f"card {number}", "CUDA", "gpu", free, free) for number, free in enumerate(gpus)
+    ]
+    return Machine(
+        system="Linux",
+        chip=None,
+        cores=8,
+        performance_cores=None,
+        memory_total=memory,
+        memory_available=memory,
+        memory_limit=None,
+        swap_free=None,
+        bandwidth=None,
+        devices=tuple(devices),
+        gpu_seen=None,
+        gpu_offload=bool(gpus),
+        llama_cpp_python="0.3.36",
+        trouble=None,
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,10 @@
+from pathlib import Path
+
+import pytest
+
+from tests.hardware.recordings import Programs
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    return Programs(tmp_path / "programs", monkeypatch)
