@@ -17,6 +17,8 @@ DiskKind = Literal["nvme", "ssd", "hdd"]
 MemoryPressure = Literal["normal", "warning", "critical"]
 FinishReason = Literal["stop", "length", "cancelled"]
 
+MAIN = "RAM"
+"""The name of main memory among the pools of a plan."""
 PATCH = 32
 """Pixels of a picture's side that one image token covers (patch 16 × spatial merge 2, Qwen3-VL)."""
 
@@ -240,3 +242,105 @@ class Machine:
     memory_pressure: MemoryPressure | None = None
     gpu_wired_limit: int | None = None
     disk: DiskKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The settings of a load that llama.cpp's buffers depend on. `n_batch` is what one `llama_decode` computes at once;
+    `n_gpu_layers` counts the output as one more layer.
+    """
+
+    n_ctx: int
+    n_batch: int
+    n_seq_max: int
+    kv_type: KvType
+    n_gpu_layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What llama.cpp says it reserves for a load: bytes to compute by device ("CPU", "CUDA0"), and of the outputs."""
+
+    compute: Mapping[str, int]
+    output: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a person has set; None leaves it to the plan. A plan keeps every wish, or says which does not fit.
+
+    `n_ctx` and `max_image_tokens` are tokens, `n_gpu_layers` -1 is all. `reserve` is the bytes to be left free on each
+    device, or in main memory where there is none, in place of the usual margin.
+    """
+
+    n_ctx: int | None = None
+    kv_type: KvType | None = None
+    n_gpu_layers: int | None = None
+    max_image_tokens: int | None = None
+    mmproj_on_gpu: bool | None = None
+    n_threads: int | None = None
+    n_seq_max: int = 1
+    reserve: int | None = None
+
+
+Purpose = Literal["weights", "KV", "compute", "projector", "encode", "program"]
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Bytes that one thing takes on one device (`MAIN` for main memory), and why so many."""
+
+    device: str
+    purpose: Purpose
+    n_bytes: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Memory that a plan draws on. `free` is what is there now, `margin` what is left alone, in bytes.
+
+    What is allocated on a device `within` another pool counts there too: unified memory.
+    """
+
+    device: str
+    description: str
+    free: int
+    margin: int
+    margin_why: str
+    within: str | None = None
+
+    @property
+    def usable(self) -> int:
+        """Bytes that may be taken."""
+        return max(0, self.free - self.margin)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model is loaded here, and what that takes. `chosen` has a line for every setting: its value and its reason.
+
+    `gave_way` says what was lowered for it to fit, in order. `decode_tps` is the expected tokens per second of one
+    answer, None where the memory's bandwidth is unknown.
+    """
+
+    load: Load
+    limits: PictureLimits
+    mmproj_on_gpu: bool
+    map_weights: bool
+    n_threads: int
+    allocations: tuple[Allocation, ...]
+    pools: tuple[Pool, ...]
+    chosen: Mapping[str, tuple[str, str]]
+    gave_way: tuple[str, ...]
+    decode_tps: float | None
+
+    def on(self, device: str) -> int:
+        """Bytes taken on a device, what lies within its memory included."""
+        parts = {device} | {pool.device for pool in self.pools if pool.within == device}
+        return sum(each.n_bytes for each in self.allocations if each.device in parts)
+
+    @property
+    def fits(self) -> bool:
+        """Whether no pool is overdrawn."""
+        return all(self.on(pool.device) <= pool.usable for pool in self.pools)

@@ -8,13 +8,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from gguf_vl import paths
-from gguf_vl.types import KvType
+from gguf_vl.types import Load, Reserved
 
 _CHILD_S = 60.0
 """Seconds a simulation may take before its driver counts as hung; it takes some tenths."""
@@ -23,26 +23,7 @@ _LARGEST_CTX = 1 << 21
 _SCHEMA = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """The settings of a load that its buffers depend on. `n_batch` is what one `llama_decode` computes at once."""
-
-    n_ctx: int
-    n_batch: int
-    n_seq_max: int
-    kv_type: KvType
-    n_gpu_layers: int
-
-
-@dataclass(frozen=True, slots=True)
-class Simulated:
-    """Bytes of the compute buffers by device, under llama.cpp's names ("CPU", "CUDA0"), and of the outputs."""
-
-    compute: dict[str, int]
-    output: int
-
-
-def simulate(path: Path, loads: Iterable[Load], fingerprint: str) -> dict[Load, Simulated]:
+def simulate(path: Path, loads: Iterable[Load], fingerprint: str) -> dict[Load, Reserved]:
     """What llama.cpp would reserve for each load of the model at `path`; those it has no answer to are left out.
 
     `fingerprint` names what the file is and which devices it would meet; with llama-cpp-python's version it is what an
@@ -58,7 +39,7 @@ def simulate(path: Path, loads: Iterable[Load], fingerprint: str) -> dict[Load, 
     return {load: known[load] for load in wanted if load in known}
 
 
-def _asked(path: Path, n_gpu_layers: int, loads: list[Load]) -> dict[Load, Simulated]:
+def _asked(path: Path, n_gpu_layers: int, loads: list[Load]) -> dict[Load, Reserved]:
     names = ("n_ctx", "n_batch", "n_seq_max", "kv_type")
     contexts = [{name: getattr(load, name) for name in names} for load in loads]
     question = {"model": str(path.absolute()), "n_gpu_layers": n_gpu_layers, "contexts": contexts}
@@ -76,22 +57,22 @@ def _asked(path: Path, n_gpu_layers: int, loads: list[Load]) -> dict[Load, Simul
     if done.returncode != 0:
         return {}
     answers = zip(loads, json.loads(done.stdout), strict=True)
-    return {load: Simulated(answer["compute"], answer["output"]) for load, answer in answers if "compute" in answer}
+    return {load: Reserved(answer["compute"], answer["output"]) for load, answer in answers if "compute" in answer}
 
 
 def _key(fingerprint: str) -> str:
     return hashlib.sha256(f"{_SCHEMA} {version('llama-cpp-python')} {fingerprint}".encode()).hexdigest()[:24]
 
 
-def _remembered(memory: Path) -> dict[Load, Simulated]:
+def _remembered(memory: Path) -> dict[Load, Reserved]:
     try:
         rows: list[list[dict[str, Any]]] = json.loads(memory.read_bytes())
-        return {Load(**load): Simulated(**answer) for load, answer in rows}
+        return {Load(**load): Reserved(**answer) for load, answer in rows}
     except (OSError, ValueError, TypeError):
         return {}
 
 
-def _remember(memory: Path, known: dict[Load, Simulated]) -> None:
+def _remember(memory: Path, known: dict[Load, Reserved]) -> None:
     unfinished = memory.with_suffix(f".{os.getpid()}")
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)

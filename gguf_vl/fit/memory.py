@@ -1,0 +1,83 @@
+"""What a model takes, in bytes: weights and KV cache exactly, buffers by formulas fitted to llama.cpp 0c1e57098.
+
+Where llama.cpp has been asked itself, its answer stands instead of a formula.
+"""
+
+from __future__ import annotations
+
+from gguf_vl.gguf import ProjectorShape, TextShape
+from gguf_vl.types import KvType
+
+CELLS = 256
+"""llama.cpp rounds a context up to a multiple of these cells."""
+KV_BLOCK: dict[KvType, tuple[int, int]] = {"f16": (1, 2), "q8_0": (32, 34), "q4_0": (32, 18)}
+"""Elements of a block, and its bytes."""
+
+
+def cells(n_ctx: int) -> int:
+    """Cells of a KV cache for `n_ctx` tokens."""
+    return -(-n_ctx // CELLS) * CELLS
+
+
+def kv_layer(text: TextShape, layer: int, n_ctx: int, kv_type: KvType) -> int:
+    """Bytes of one layer's keys and values. All sequences share the cells."""
+    block, block_bytes = KV_BLOCK[kv_type]
+    elements = text.n_head_kv[layer] * (text.head_dim_k + text.head_dim_v)
+    return elements * block_bytes // block * cells(n_ctx)
+
+
+def kv(text: TextShape, n_ctx: int, kv_type: KvType) -> int:
+    """Bytes of the whole cache."""
+    return sum(kv_layer(text, layer, n_ctx, kv_type) for layer in range(text.n_layer))
+
+
+def weights(text: TextShape, n_gpu_layers: int) -> tuple[int, int]:
+    """Bytes of weights in main memory, and on the devices, with that many layers offloaded, the last ones first.
+
+    llama.cpp counts the output as one more layer behind the last. The token embeddings always stay in main memory;
+    where they are the output as well (tied), a device that has the output gets a copy of them.
+    """
+    n = text.n_layer + 1 if n_gpu_layers < 0 else min(n_gpu_layers, text.n_layer + 1)
+    embeddings = text.other_bytes["token_embd.weight"]
+    output = sum(text.other_bytes.values()) - embeddings
+    offloaded = sum(text.layer_bytes[text.n_layer - (n - 1) :]) if n else 0
+    host = embeddings + sum(text.layer_bytes) - offloaded
+    if not n:
+        return host + output, 0
+    return host, offloaded + output + (embeddings if text.tied_embeddings else 0)
+
+
+def compute(text: TextShape, n_ctx: int, n_batch: int) -> int:
+    """Bytes of the buffer in which a batch is computed, with one output for each sequence.
+
+    Per token of the batch: its embedding with those for DeepStack, six vectors of the model's width, three of the
+    feed-forward's, and a row of the attention mask in float16. llama.cpp reserves the same for Qwen3-VL 2B, 4B and 8B
+    on a CPU at 2,048 to 262,144 tokens of context and batches of 64 to 2,048, within 0.2 MB.
+    """
+    floats = text.n_embd * (1 + text.n_deepstack + 6) + 3 * text.n_ff
+    return n_batch * (4 * floats + 2 * cells(n_ctx)) + (128 << 10)
+
+
+def output(text: TextShape, n_seq_max: int) -> int:
+    """Bytes of the logits that are handed out."""
+    return 4 * text.n_vocab * n_seq_max
+
+
+def encode(projector: ProjectorShape, image_tokens: int) -> int:
+    """Bytes of the buffer in which a picture is encoded: ten float32 vectors of the tower's width for each patch.
+
+    With flash attention, so it grows with the picture and not with its square. llama.cpp reserves 9.75 of them for the
+    2B's and the 4B's tower and 10.0 for the 8B's: at most 3 % less.
+    """
+    return 40 * projector.n_embd * projector.spatial_merge**2 * image_tokens
+
+
+def pixels(projector: ProjectorShape, image_tokens: int) -> int:
+    """Bytes in main memory while a picture is encoded: its pixels three times over, and its embeddings twice."""
+    n_pixels = (projector.patch * projector.spatial_merge) ** 2 * image_tokens
+    return n_pixels * 3 * (1 + 4 + 4) + 2 * embeddings(projector, image_tokens)
+
+
+def embeddings(projector: ProjectorShape, image_tokens: int) -> int:
+    """Bytes of one picture's embeddings in float32."""
+    return 4 * projector.embedding_width * image_tokens
