@@ -246,8 +246,10 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The settings of a load that llama.cpp's buffers depend on. `n_batch` is what one `llama_decode` computes at once;
-    `n_gpu_layers` counts the output as one more layer.
+    """The settings of a load that llama.cpp's buffers depend on.
+
+    `n_batch` is what one `llama_decode` computes at once; `n_gpu_layers` counts the output as one more layer, and
+    `split` says how many of them each GPU gets, in llama.cpp's order; empty where there is one GPU or none.
     """
 
     n_ctx: int
@@ -255,6 +257,7 @@ class Load:
     n_seq_max: int
     kv_type: KvType
     n_gpu_layers: int
+    split: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,18 +269,30 @@ class Reserved:
 
 
 @dataclass(frozen=True, slots=True)
+class Learnt:
+    """What was asked or measured, to plan with instead of formulas.
+
+    `reserved` is llama.cpp's own answer for a load. `encode` is bytes on a device that encoding a picture of so many
+    image tokens took, by (device, image tokens).
+    """
+
+    reserved: Mapping[Load, Reserved] = field(default_factory=dict)
+    encode: Mapping[tuple[str, int], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Wishes:
     """What a person has set; None leaves it to the plan. A plan keeps every wish, or says which does not fit.
 
-    `n_ctx` and `max_image_tokens` are tokens, `n_gpu_layers` -1 is all. `reserve` is the bytes to be left free on each
-    device, or in main memory where there is none, in place of the usual margin.
+    `n_ctx` and `image_max_tokens` are tokens, `n_gpu_layers` -1 is all. `reserve` is the bytes to be left free on each
+    GPU, or in main memory where there is none, in place of the usual margin.
     """
 
     n_ctx: int | None = None
     kv_type: KvType | None = None
     n_gpu_layers: int | None = None
-    max_image_tokens: int | None = None
-    mmproj_on_gpu: bool | None = None
+    image_max_tokens: int | None = None
+    mmproj_offload: bool | None = None
     n_threads: int | None = None
     n_seq_max: int = 1
     reserve: int | None = None
@@ -317,30 +332,35 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How a model is loaded here, and what that takes. `chosen` has a line for every setting: its value and its reason.
+class Choice:
+    """A setting as a plan chose it, in words: what, and why."""
 
-    `gave_way` says what was lowered for it to fit, in order. `decode_tps` is the expected tokens per second of one
-    answer, None where the memory's bandwidth is unknown.
+    name: str
+    value: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model is loaded here, and what that takes.
+
+    `limits` are the image tokens of a picture; without a projector they mean nothing. `map_weights` leaves the weights
+    in the file and maps it. `gave_way` says what was lowered for it to fit, in order. `decode_tps` is the expected
+    tokens per second of one answer, None where the memory's bandwidth is unknown.
     """
 
     load: Load
     limits: PictureLimits
-    mmproj_on_gpu: bool
+    mmproj_offload: bool
     map_weights: bool
     n_threads: int
-    allocations: tuple[Allocation, ...]
     pools: tuple[Pool, ...]
-    chosen: Mapping[str, tuple[str, str]]
+    allocations: tuple[Allocation, ...]
+    choices: tuple[Choice, ...]
     gave_way: tuple[str, ...]
     decode_tps: float | None
 
-    def on(self, device: str) -> int:
+    def taken(self, device: str) -> int:
         """Bytes taken on a device, what lies within its memory included."""
         parts = {device} | {pool.device for pool in self.pools if pool.within == device}
         return sum(each.n_bytes for each in self.allocations if each.device in parts)
-
-    @property
-    def fits(self) -> bool:
-        """Whether no pool is overdrawn."""
-        return all(self.on(pool.device) <= pool.usable for pool in self.pools)

@@ -19,16 +19,14 @@ def cells(n_ctx: int) -> int:
     return -(-n_ctx // CELLS) * CELLS
 
 
-def kv_layer(text: TextShape, layer: int, n_ctx: int, kv_type: KvType) -> int:
-    """Bytes of one layer's keys and values. All sequences share the cells."""
+def kv(text: TextShape, n_ctx: int, kv_type: KvType, first: int = 0, end: int | None = None) -> int:
+    """Bytes of the keys and values of layers `first` to `end` (not included), of all by default.
+
+    All sequences share the cells.
+    """
     block, block_bytes = KV_BLOCK[kv_type]
-    elements = text.n_head_kv[layer] * (text.head_dim_k + text.head_dim_v)
+    elements = sum(text.n_head_kv[first:end]) * (text.head_dim_k + text.head_dim_v)
     return elements * block_bytes // block * cells(n_ctx)
-
-
-def kv(text: TextShape, n_ctx: int, kv_type: KvType) -> int:
-    """Bytes of the whole cache."""
-    return sum(kv_layer(text, layer, n_ctx, kv_type) for layer in range(text.n_layer))
 
 
 def weights(text: TextShape, n_gpu_layers: int) -> tuple[int, int]:
@@ -56,6 +54,11 @@ def compute(text: TextShape, n_ctx: int, n_batch: int) -> int:
     """
     floats = text.n_embd * (1 + text.n_deepstack + 6) + 3 * text.n_ff
     return n_batch * (4 * floats + 2 * cells(n_ctx)) + (128 << 10)
+
+
+def inputs(text: TextShape, n_ctx: int, n_batch: int) -> int:
+    """Bytes that stay in main memory when a device computes: the batch's embeddings and its attention mask."""
+    return n_batch * (4 * text.n_embd * (2 + text.n_deepstack) + 2 * cells(n_ctx)) + (128 << 10)
 
 
 def output(text: TextShape, n_seq_max: int) -> int:

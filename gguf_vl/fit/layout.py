@@ -1,0 +1,185 @@
+"""Where everything goes under given settings: every allocation, on its device, with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from gguf_vl.fit import memory
+from gguf_vl.gguf import ProjectorShape, TextShape
+from gguf_vl.types import MAIN, Allocation, KvType, Learnt, Load, PictureLimits, Pool
+
+MIB = 1 << 20
+PROGRAM = 130 * MIB
+"""Python, llama.cpp and the vocabulary, before anything is loaded."""
+KEPT_EMBEDDINGS = 256 * MIB
+"""Embeddings of pictures that the engine keeps, at most."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is planned for: a model, its projector if it has one, and the image tokens a picture may take at all."""
+
+    text: TextShape
+    projector: ProjectorShape | None
+    limits: PictureLimits
+
+    @cached_property
+    def all_layers(self) -> int:
+        """Layers that can be offloaded; the output counts as the last."""
+        return self.text.n_layer + 1
+
+    @cached_property
+    def offloaded(self) -> tuple[int, ...]:
+        """Bytes of weights on the devices by number of offloaded layers, from none to all."""
+        return tuple(memory.weights(self.text, n)[1] for n in range(self.all_layers + 1))
+
+    @cached_property
+    def on_host(self) -> tuple[int, ...]:
+        """Bytes of weights in main memory by number of offloaded layers."""
+        return tuple(memory.weights(self.text, n)[0] for n in range(self.all_layers + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One way to load the subject. `n_gpu_layers` is never negative."""
+
+    n_gpu_layers: int
+    mmproj_offload: bool
+    n_ctx: int
+    kv_type: KvType
+    image_tokens: int
+    n_batch: int
+    n_seq_max: int
+
+
+class Layout:
+    """The subject under one setting, over these pools: the first is main memory, the others are GPUs."""
+
+    def __init__(self, subject: Subject, setting: Setting, pools: Sequence[Pool], learnt: Learnt) -> None:
+        self._subject = subject
+        self._setting = setting
+        self._gpus = pools[1:]
+        self._learnt = learnt
+        self.split = self._split_layers()
+        self.load = Load(
+            setting.n_ctx,
+            setting.n_batch,
+            setting.n_seq_max,
+            setting.kv_type,
+            setting.n_gpu_layers,
+            self.split if len(self._gpus) > 1 else (),
+        )
+        self.allocations = tuple(each for each in self._allocations() if each.n_bytes)
+
+    def overdrawn(self, pools: Sequence[Pool]) -> tuple[Pool, int] | None:
+        """The pool that lacks most, and how many bytes; None when everything fits."""
+        lacking = [(pool, self._taken(pool, pools) - pool.usable) for pool in pools]
+        pool, n_bytes = max(lacking, key=lambda each: each[1])
+        return (pool, n_bytes) if n_bytes > 0 else None
+
+    def _taken(self, pool: Pool, pools: Sequence[Pool]) -> int:
+        parts = {pool.device, *(each.device for each in pools if each.within == pool.device)}
+        return sum(each.n_bytes for each in self.allocations if each.device in parts)
+
+    @property
+    def _n_layers_on_host(self) -> int:
+        return min(self._subject.text.n_layer, self._subject.all_layers - self._setting.n_gpu_layers)
+
+    def _split_layers(self) -> tuple[int, ...]:
+        """Offloaded layers on each GPU: the first takes what it can, then the next; the last takes all that is left."""
+        subject, setting = self._subject, self._setting
+        if len(self._gpus) < 2 or not setting.n_gpu_layers:
+            return (setting.n_gpu_layers,) if self._gpus else ()
+        sizes = [b - a for a, b in zip(subject.offloaded, subject.offloaded[1:], strict=False)]
+        sizes = sizes[1 : setting.n_gpu_layers][::-1] + sizes[:1]  # layers from first to last, then the output
+        layer = memory.kv(subject.text, setting.n_ctx, setting.kv_type, 0, 1)
+        counts = []
+        for place, pool in enumerate(self._gpus):
+            room = pool.usable - memory.compute(subject.text, setting.n_ctx, setting.n_batch)
+            room -= sum(each.n_bytes for each in self._vision() if each.device == pool.device)
+            count = 0
+            is_last = place == len(self._gpus) - 1
+            while sizes and (is_last or sizes[0] + layer <= room):
+                room -= sizes.pop(0) + layer
+                count += 1
+            counts.append(count)
+        return tuple(counts)
+
+    def _allocations(self) -> Iterator[Allocation]:
+        yield from self._weights()
+        yield from self._kv()
+        yield from self._compute()
+        yield from self._vision()
+        kept = KEPT_EMBEDDINGS if self._subject.projector else 0
+        why = "the worker itself" + (", and embeddings of pictures kept for the next question" if kept else "")
+        yield Allocation(MAIN, "program", PROGRAM + kept, why)
+
+    def _weights(self) -> Iterator[Allocation]:
+        subject, n = self._subject, self._setting.n_gpu_layers
+        on_host = self._n_layers_on_host
+        held = f"{on_host} of {subject.text.n_layer} layers and the token embeddings" if on_host else "token embeddings"
+        yield Allocation(MAIN, "weights", subject.on_host[n], f"{held}, by the file's own list of tensors")
+        for pool, first, last in self._spans():
+            n_bytes = subject.offloaded[last] - subject.offloaded[first]
+            why = f"{last - first} layers, the output counted as one, by the file's own list of tensors"
+            yield Allocation(pool.device, "weights", n_bytes, why)
+
+    def _spans(self) -> Iterator[tuple[Pool, int, int]]:
+        """(GPU, a, b): it holds what the step from `a` to `b` offloaded layers adds. The last layers go first."""
+        at = self._setting.n_gpu_layers
+        for place, (pool, count) in enumerate(zip(self._gpus, self.split, strict=True)):
+            if count and any(self.split[place + 1 :]):
+                yield pool, at - count, at
+                at -= count
+            elif count:
+                yield pool, 0, at
+
+    def _kv(self) -> Iterator[Allocation]:
+        setting, text = self._setting, self._subject.text
+        per_token = memory.kv(text, memory.CELLS, setting.kv_type) / memory.CELLS / 1024
+        why = f"{setting.n_ctx:,} tokens of {per_token:.1f} KiB in {setting.kv_type}"
+        on_host = memory.kv(text, setting.n_ctx, setting.kv_type, 0, self._n_layers_on_host)
+        yield Allocation(MAIN, "KV", on_host, why)
+        for pool, first, last in self._spans():
+            layers = text.n_layer + 1 - last, text.n_layer + 1 - max(1, first)
+            yield Allocation(pool.device, "KV", memory.kv(text, setting.n_ctx, setting.kv_type, *layers), why)
+
+    def _compute(self) -> Iterator[Allocation]:
+        setting, text = self._setting, self._subject.text
+        reserved = self._learnt.reserved.get(self.load)
+        if reserved:
+            why = f"llama.cpp's own answer for batches of {setting.n_batch}"
+            gpus = {pool.device for pool in self._gpus}
+            host = sum(n for device, n in reserved.compute.items() if device not in gpus)
+            yield Allocation(MAIN, "compute", host + reserved.output, why)
+            for pool in self._gpus:
+                yield Allocation(pool.device, "compute", reserved.compute.get(pool.device, 0), why)
+            return
+        why = f"batches of {setting.n_batch}, by a formula that is within 1 % of llama.cpp on a CPU"
+        buffer = memory.compute(text, setting.n_ctx, setting.n_batch)
+        inputs = memory.inputs(text, setting.n_ctx, setting.n_batch)
+        host = buffer if self._n_layers_on_host else inputs
+        yield Allocation(MAIN, "compute", host + memory.output(text, setting.n_seq_max), why)
+        for pool, _, _ in self._spans():
+            yield Allocation(pool.device, "compute", buffer, why)
+
+    def _vision(self) -> Iterator[Allocation]:
+        projector, setting = self._subject.projector, self._setting
+        if projector is None:
+            return
+        device = self._gpus[0].device if setting.mmproj_offload else MAIN
+        yield Allocation(device, "projector", projector.n_bytes, "its file's own list of tensors")
+        tokens = setting.image_tokens
+        why = f"the largest picture, {tokens:,} image tokens"
+        measured = self._learnt.encode.get((device, tokens))
+        encode = memory.encode(projector, tokens) if measured is None else measured
+        how = "by a formula" if measured is None else "as it was measured"
+        if device == MAIN:
+            if measured is None:
+                encode += memory.pixels(projector, tokens)
+            yield Allocation(MAIN, "encode", encode, f"{why}, {how}")
+        else:
+            yield Allocation(device, "encode", encode, f"{why}, {how}")
+            yield Allocation(MAIN, "encode", memory.pixels(projector, tokens), f"{why}: its pixels and embeddings")

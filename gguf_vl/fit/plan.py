@@ -1,0 +1,50 @@
+"""The one entrance: from a model, a machine and wishes to a plan."""
+
+from __future__ import annotations
+
+from gguf_vl.fit.explain import choices, gave_way
+from gguf_vl.fit.layout import Subject
+from gguf_vl.fit.pools import pools_of
+from gguf_vl.fit.search import ideal, search
+from gguf_vl.fit.shortfall import shortfall
+from gguf_vl.fit.speed import decode_tps
+from gguf_vl.types import Learnt, Machine, PictureLimits, Plan, Wishes
+
+ONE_THREAD_BYTES = 64 * 1024**2
+"""Weights below this take one thread: its answers need milliseconds, and on a busy machine llama.cpp's threads, which
+spin while they wait for each other, made `pocket` a hundred times slower with two."""
+
+
+def plan(subject: Subject, machine: Machine, wishes: Wishes = Wishes(), learnt: Learnt = Learnt()) -> Plan:  # noqa: B008
+    """How to load the subject on this machine, as well as it goes, with every wish kept.
+
+    Raises `DoesNotFit`, which says what lacks how much, and the nearest wishes that do fit.
+    """
+    pools = pools_of(machine, wishes.reserve)
+    found = search(subject, pools, wishes, learnt)
+    if found is None:
+        raise shortfall(subject, machine, wishes, learnt)
+    setting, layout = found
+    lowered = gave_way(subject, setting, ideal(subject, pools, wishes), pools, learnt)
+    n_threads = wishes.n_threads or _threads(subject, machine)
+    rate = decode_tps(subject, layout.allocations, setting.n_gpu_layers, setting.n_ctx, machine)
+    map_weights = setting.n_gpu_layers == subject.all_layers
+    return Plan(
+        load=layout.load,
+        limits=PictureLimits(min(subject.limits.min_tokens, setting.image_tokens), setting.image_tokens),
+        mmproj_offload=setting.mmproj_offload,
+        map_weights=map_weights,
+        n_threads=n_threads,
+        pools=pools,
+        allocations=layout.allocations,
+        choices=choices(subject, setting, layout, machine, wishes, n_threads, map_weights=map_weights),
+        gave_way=lowered,
+        decode_tps=rate,
+    )
+
+
+def _threads(subject: Subject, machine: Machine) -> int:
+    n_bytes = subject.text.n_bytes + (subject.projector.n_bytes if subject.projector else 0)
+    if n_bytes < ONE_THREAD_BYTES:
+        return 1
+    return min(machine.performance_cores or machine.cores, machine.cores)

@@ -1,0 +1,53 @@
+"""The memory a plan may draw on: main memory and the GPUs, each less a margin for what nobody can foresee."""
+
+from __future__ import annotations
+
+from gguf_vl.types import MAIN, Device, Machine, Pool
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+def pools_of(machine: Machine, reserve: int | None = None) -> tuple[Pool, ...]:
+    """Main memory, then every GPU that llama.cpp would offload to, in its order.
+
+    `reserve` bytes are kept free on each GPU, or in main memory where there is none, in place of the usual margin.
+    """
+    gpus = offloadable(machine)
+    margin, why = _host_margin(machine)
+    if reserve is not None and not gpus:
+        margin, why = reserve, "as asked: --reserve"
+    main = Pool(MAIN, machine.memory_limit or "main memory", machine.memory_available, margin, why)
+    return (main, *(_pool(device, machine, reserve) for device in gpus))
+
+
+def offloadable(machine: Machine) -> list[Device]:
+    """The GPUs that llama.cpp offloads to: integrated ones only where there is no other."""
+    known = [device for device in machine.devices if device.kind in ("gpu", "igpu") and device.free is not None]
+    return [device for device in known if device.kind == "gpu"] or known
+
+
+def _pool(device: Device, machine: Machine, reserve: int | None) -> Pool:
+    free = device.free or 0
+    if device.unified:
+        free = min(free, machine.memory_available)
+    margin, why = _gpu_margin(device)
+    if reserve is not None:
+        margin, why = reserve, "as asked: --reserve"
+    return Pool(device.name, device.description, free, margin, why, within=MAIN if device.unified else None)
+
+
+def _host_margin(machine: Machine) -> tuple[int, str]:
+    margin = min(2 * GIB, 128 * MIB + machine.memory_available // 10)
+    return margin, "other programs: a tenth and 128 MiB, 2 GiB at most"
+
+
+def _gpu_margin(device: Device) -> tuple[int, str]:
+    total = device.total or device.free or 0
+    if device.unified:
+        return 128 * MIB + total // 20, "its memory is everybody's: a twentieth and 128 MiB"
+    if device.shared:
+        return max(768 * MIB, total // 20), "a display or other programs use it: a twentieth, 768 MiB at least"
+    if device.shared is None:
+        return 384 * MIB + total // 50, "whether others use it is unknown: 2 % and 384 MiB"
+    return 256 * MIB + total // 50, "nobody else uses it: 2 % and 256 MiB"
