@@ -33,17 +33,16 @@ def choose(candidates: Sequence[tuple[str, Subject]], machine: Machine, wishes: 
     """The first of the candidates, the best first, that runs well; else the last, if it fits at all."""
     better = ""
     for name, subject in candidates:
+        found: Plan | None = None
         try:
             found = plan(subject, machine, wishes)
-        except DoesNotFit as error:
-            found, trouble = None, error.what[0].lower() + error.what[1:].rstrip(".")
-        else:
             trouble = _drawback(found, subject, wishes)
-        if not trouble and found:
-            return Chosen(name, found, _praise(found), better)
+            if not trouble:
+                return Chosen(name, found, _praise(found), better)
+        except DoesNotFit as error:
+            trouble = error.what[0].lower() + error.what[1:].rstrip(".")
         if name == candidates[-1][0]:
-            why = f"it is the smallest, though {trouble}"
-            return Chosen(name, found, why, better)
+            return Chosen(name, found, f"it is the smallest, though {trouble}", better)
         better = f"{name}: {trouble}"
     raise ValueError("no candidates")
 
