@@ -7,6 +7,7 @@ are imported before something is written.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -45,6 +46,28 @@ class _Number:
 
     def settle(self, value: Any) -> object:
         return self.type(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """Bytes: a number, or text such as 4G, 512M or 1.5 GiB (powers of 1,024)."""
+
+    _UNITS: ClassVar[Mapping[str, int]] = MappingProxyType({"": 0, "K": 10, "M": 20, "G": 30, "T": 40})
+
+    @property
+    def expected(self) -> str:
+        return "a size in bytes, such as 4G or 512M"
+
+    def read(self, text: str) -> object:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.ASCII | re.IGNORECASE)
+        return int(float(found[1]) * (1 << self._UNITS[found[2].upper()])) if found else text
+
+    def accepts(self, value: object) -> bool:
+        n_bytes = self.read(value) if isinstance(value, str) else value
+        return isinstance(n_bytes, int) and not isinstance(n_bytes, bool) and 0 <= n_bytes < 1 << 60
+
+    def settle(self, value: Any) -> object:
+        return self.read(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +133,7 @@ class _Switch:
         return value
 
 
-_Rule = _Number | _Choice | _Text | _Switch
+_Rule = _Number | _Size | _Choice | _Text | _Switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +152,17 @@ class Settings:
     gpu_layers: Annotated[int | None, _Number(int, -1, 10_000)] = None
     """Layers on the GPU; -1 is all of them."""
 
-    kv_type: Annotated[KvType, _Choice(get_args(KvType))] = "f16"
+    kv_type: Annotated[KvType | None, _Choice(get_args(KvType))] = None
     """Type of the numbers in the KV cache."""
+
+    image_max_tokens: Annotated[int | None, _Number(int, 8, 16_384)] = None
+    """Most image tokens of one picture; larger ones are shrunk."""
+
+    mmproj_offload: Annotated[bool | None, _Switch()] = None
+    """Whether the projector is on the GPU."""
+
+    reserve: Annotated[int | None, _Size()] = None
+    """Bytes kept free on each GPU, or in main memory where there is none."""
 
     threads: Annotated[int | None, _Number(int, 1, 1024)] = None
     """CPU threads."""

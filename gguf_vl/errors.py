@@ -18,6 +18,7 @@ Each carries what happened and what to do next, both written for the person who 
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -87,6 +88,16 @@ class EngineError(GgufVlError):
 
 class WorkerDied(EngineError):
     """The worker process ended while it still had work; the next request starts a fresh one."""
+
+
+_NO_MEMORY = re.compile(
+    r"alloc|out of (\w+ )?memory|ErrorOutOf\w+Memory|insufficient memory|MemoryError", re.IGNORECASE
+)
+
+
+def is_about_memory(reason: str) -> bool:
+    """Whether a complaint, of llama.cpp, a backend or Python, says that memory did not suffice."""
+    return bool(_NO_MEMORY.search(reason))
 
 
 def _tree(root: type[GgufVlError]) -> dict[str, type[GgufVlError]]:

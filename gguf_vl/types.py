@@ -17,6 +17,8 @@ DiskKind = Literal["nvme", "ssd", "hdd"]
 MemoryPressure = Literal["normal", "warning", "critical"]
 FinishReason = Literal["stop", "length", "cancelled"]
 
+Proof = Literal["none", "reserve", "encode"]
+
 MAIN = "RAM"
 """The name of main memory among the pools of a plan."""
 PATCH = 32
@@ -152,8 +154,10 @@ Event = Progress | Text | Thinking | Finished
 class EngineSettings:
     """Everything the worker needs to load a model and hold it.
 
-    `n_ctx` and `n_batch` are tokens; `n_gpu_layers` -1 offloads all layers; `n_threads` serve encoding and decoding;
-    `limits` are the pictures' image tokens that are accepted.
+    `n_ctx` and `n_batch` are tokens; `n_gpu_layers` -1 offloads all layers, `split` says how many of them each GPU
+    gets, empty leaves it to llama.cpp; `n_threads` serve encoding and decoding; `limits` are the pictures' image tokens
+    that are accepted. `map_weights` maps the file instead of reading it. `proof` is what is done with a picture of the
+    largest size before the model counts as loaded: what encoding it takes is allocated, or it is encoded.
     """
 
     model: Path
@@ -162,8 +166,40 @@ class EngineSettings:
     n_ctx: int = 8192
     n_batch: int = 512
     n_gpu_layers: int = -1
+    split: tuple[int, ...] = ()
+    mmproj_offload: bool = True
+    map_weights: bool = True
     kv_type: KvType = "f16"
     n_threads: int = 1
+    proof: Proof = "none"
+
+
+Purpose = Literal["weights", "KV", "compute", "projector", "encode", "program"]
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Bytes that one thing takes on one device (`MAIN` for main memory), and why so many or how that is known."""
+
+    device: str
+    purpose: Purpose
+    n_bytes: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a loaded model really takes, in bytes.
+
+    `buffers` are what llama.cpp says it allocated, in its log; `devices` is how much less is free on each GPU since
+    before the load; `encode` is what encoding the largest picture took on the projector's device, None where none was
+    encoded; `resident` is the worker's part of main memory.
+    """
+
+    buffers: tuple[Allocation, ...]
+    devices: Mapping[str, int]
+    encode: int | None
+    resident: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +209,7 @@ class EngineInfo:
     n_ctx: int
     sees_pictures: bool
     load_s: float
+    used: Used
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,11 +310,13 @@ class Learnt:
     """What was asked or measured, to plan with instead of formulas.
 
     `reserved` is llama.cpp's own answer for a load. `encode` is bytes on a device that encoding a picture of so many
-    image tokens took, by (device, image tokens).
+    image tokens took, by (device, image tokens). `missing` is bytes of a device that are free by its own word, and
+    could not be had.
     """
 
     reserved: Mapping[Load, Reserved] = field(default_factory=dict)
     encode: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    missing: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,19 +335,6 @@ class Wishes:
     n_threads: int | None = None
     n_seq_max: int = 1
     reserve: int | None = None
-
-
-Purpose = Literal["weights", "KV", "compute", "projector", "encode", "program"]
-
-
-@dataclass(frozen=True, slots=True)
-class Allocation:
-    """Bytes that one thing takes on one device (`MAIN` for main memory), and why so many."""
-
-    device: str
-    purpose: Purpose
-    n_bytes: int
-    why: str
 
 
 @dataclass(frozen=True, slots=True)

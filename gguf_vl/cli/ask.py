@@ -35,6 +35,9 @@ def ask(
     ctx: options.Ctx = None,
     gpu_layers: options.GpuLayers = None,
     kv_type: options.KvType = None,
+    image_max_tokens: options.ImageMaxTokens = None,
+    mmproj_offload: options.MmprojOffload = None,
+    reserve: options.Reserve = None,
     threads: options.Threads = None,
     detail: options.Detail = None,
     max_tokens: options.MaxTokens = None,
@@ -55,6 +58,9 @@ def ask(
         ctx=ctx,
         gpu_layers=gpu_layers,
         kv_type=kv_type,
+        image_max_tokens=image_max_tokens,
+        mmproj_offload=mmproj_offload,
+        reserve=reserve,
         threads=threads,
         detail=detail,
         max_tokens=max_tokens,
@@ -66,27 +72,40 @@ def ask(
     )
     from gguf_vl.cli.status import Status
     from gguf_vl.engine.blocking import BlockingEngine
+    from gguf_vl.hardware.machine import probe
     from gguf_vl.media.pictures import load_picture
     from gguf_vl.media.resize import limits_for
-    from gguf_vl.runtime.engines import make_engine
-    from gguf_vl.runtime.models import choose
+    from gguf_vl.runtime.engines import PlannedEngine
+    from gguf_vl.runtime.planning import plan_chosen
     from gguf_vl.types import Message, Request
 
     if question == STDIN:
         question = sys.stdin.read().strip()
-    installed = choose(settings)
+    installed, planned = plan_chosen(settings, probe())
     if settings.model is None:
         print(f"Using {installed.name} ({installed.why}).", file=sys.stderr)
     if installed.local.receipt and installed.local.receipt.is_damaged:
         print(f"{installed.name} was found damaged: gguf-vl verify {installed.name}", file=sys.stderr)
-    limits = limits_for(settings.detail, installed.limits)
-    loaded = tuple(load_picture(sys.stdin.buffer if name == STDIN else name, limits) for name in pictures)
-    asked: tuple[str | Picture, ...] = (*loaded, question)
-    system_turn = (Message("system", (settings.system,)),) if settings.system else ()
-    request = Request((*system_turn, Message("user", asked)), installed.sampling(settings, pictures=bool(loaded)))
+    for line in planned.plan.gave_way:
+        print(f"To fit this machine, {line}.", file=sys.stderr)
+    sources = [sys.stdin.buffer.read() if name == STDIN else name for name in pictures]
+    limits = planned.plan.limits
+    loaded = tuple(load_picture(source, limits_for(settings.detail, limits)) for source in sources)
     with Status() as status:
-        engine = make_engine(installed, settings, lambda done: status.show(f"loading {installed.name} … {done:.0%}"))
+        engine = PlannedEngine(
+            installed,
+            planned,
+            on_progress=lambda done: status.show(f"loading {installed.name} … {done:.0%}"),
+            tell=lambda line: print(line, file=sys.stderr),
+        )
         with BlockingEngine(engine) as blocking:
+            if engine.settings.limits != limits:  # loading has found less room than was planned
+                limits = engine.settings.limits
+                loaded = tuple(load_picture(source, limits_for(settings.detail, limits)) for source in sources)
+            asked: tuple[str | Picture, ...] = (*loaded, question)
+            system_turn = (Message("system", (settings.system,)),) if settings.system else ()
+            sampling = installed.sampling(settings, pictures=bool(loaded))
+            request = Request((*system_turn, Message("user", asked)), sampling)
             if as_json:
                 _print_json(blocking, request, installed, loaded, status)
             else:

@@ -197,8 +197,10 @@ def _answer(machine: Machine) -> Finding:
     from gguf_vl.errors import GgufVlError
     from gguf_vl.hardware.build import rebuild
     from gguf_vl.media.pictures import load_picture
-    from gguf_vl.runtime.engines import make_engine
+    from gguf_vl.runtime.candidates import here
+    from gguf_vl.runtime.engines import PlannedEngine
     from gguf_vl.runtime.models import named
+    from gguf_vl.runtime.planning import plan_here, wishes_of
     from gguf_vl.types import Finished, Message, Request, Text
 
     drawn = Image.new("RGB", (256, 256), "white")
@@ -208,11 +210,12 @@ def _answer(machine: Machine) -> Finding:
     settings = Settings()
     try:
         pocket = named("pocket")
-        picture = load_picture(png.getvalue(), pocket.limits)
+        planned = plan_here(here(pocket), machine, wishes_of(settings))
+        picture = load_picture(png.getvalue(), planned.plan.limits)
         request = Request(
             (Message("user", (picture, "What colour is the circle?")),), pocket.sampling(settings, pictures=True)
         )
-        with BlockingEngine(make_engine(pocket, settings)) as engine:
+        with BlockingEngine(PlannedEngine(pocket, planned)) as engine:
             load_s = engine.start().load_s
             events = list(engine.generate(request))
     except GgufVlError as error:

@@ -29,13 +29,14 @@ def list_models(as_json: Json = False, offline: options.Offline = False, debug: 
     """List the models on this machine."""
     settings = options.settings(debug)
     from gguf_vl.errors import GgufVlError
-    from gguf_vl.runtime.models import choose
+    from gguf_vl.hardware.machine import probe
+    from gguf_vl.runtime.planning import plan_chosen
     from gguf_vl.store.library import Broken, scan
     from gguf_vl.store.place import unfinished
 
     entries, begun = scan(), unfinished()
     try:
-        chosen = choose(settings)
+        chosen, _ = plan_chosen(settings, probe())
         default, note = chosen.local.model, f"* used when no --model is given: {chosen.local.model}"
     except GgufVlError as error:
         default, note = None, f"The model chosen in the settings is not usable: {error.what}"

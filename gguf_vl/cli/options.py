@@ -26,6 +26,18 @@ GpuLayers = Annotated[
     int | None, typer.Option("-ngl", "--gpu-layers", help="Layers on the GPU; 0 for none, -1 for all.")
 ]
 KvType = Annotated[str | None, typer.Option("--kv-type", help="KV cache type: f16, q8_0 or q4_0.")]
+ImageMaxTokens = Annotated[
+    int | None, typer.Option("--image-max-tokens", help="Most image tokens of a picture; larger ones are shrunk.")
+]
+MmprojOffload = Annotated[
+    bool | None,
+    typer.Option(
+        "--mmproj-offload/--no-mmproj-offload", help="Whether the projector is on the GPU.", show_default=False
+    ),
+]
+Reserve = Annotated[
+    str | None, typer.Option("--reserve", help="Memory to keep free: on each GPU, or the main memory. 4G, 512M, …")
+]
 Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads; the physical cores by default.")]
 Detail = Annotated[str | None, typer.Option("--detail", help="Image tokens per picture: low, auto or high.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Most tokens of the answer.")]

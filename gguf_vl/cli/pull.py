@@ -57,11 +57,13 @@ def pull(
 
 def _recommended() -> str:
     from gguf_vl.hardware.machine import probe
-    from gguf_vl.runtime.recommend import recommend
+    from gguf_vl.runtime.planning import recommend
 
-    name, why = recommend(probe())
-    print(f"{name} suits this machine: {why}.", file=sys.stderr)
-    return name
+    chosen = recommend(probe())
+    print(f"{chosen.name} suits this machine: {chosen.why}.", file=sys.stderr)
+    if chosen.better:
+        print(f"The next better one is {chosen.better}.", file=sys.stderr)
+    return chosen.name
 
 
 def _pull(plan: Plan) -> None:

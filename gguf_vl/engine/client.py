@@ -26,7 +26,7 @@ from gguf_vl.engine.protocol import (
     Ready,
     Stats,
 )
-from gguf_vl.errors import EngineError, GgufVlError, WorkerDied, from_plain
+from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, WorkerDied, from_plain, is_about_memory
 from gguf_vl.types import (
     EngineInfo,
     EngineSettings,
@@ -43,8 +43,21 @@ logging.getLogger("gguf_vl").addHandler(logging.NullHandler())  # a worker's war
 
 OnProgress = Callable[[float], None]
 """Gets the loaded fraction of the model, 0 to 1."""
+Smaller = Callable[[EngineSettings, DoesNotFit], EngineSettings]
+"""What to load instead of settings that turned out not to fit. Raises `DoesNotFit` when there is nothing."""
+
+
+def _nothing_smaller(_settings: EngineSettings, error: DoesNotFit) -> EngineSettings:
+    raise error
+
 
 _NOTHING_YET = Finished("cancelled", Usage(0, 0, 0), Timings(0.0, 0.0, 0.0, None))
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """Look at a task's end, so that asyncio does not complain where nobody waits for it."""
+    if not task.cancelled():
+        task.exception()
 
 
 class _Pending:
@@ -60,7 +73,8 @@ class Engine:
     """A model in a worker process, for one asyncio loop.
 
     The worker starts with `start`, or with the first request. When it dies, the requests it had get `WorkerDied` at
-    once, and the next request starts a fresh one. Several requests may be under way; they are answered in turn.
+    once, and the next request starts a fresh one. Several requests may be under way; they are answered in turn. When
+    memory does not suffice to load, `smaller` says what to try instead; `settings` are those in force.
     """
 
     def __init__(
@@ -68,30 +82,39 @@ class Engine:
         settings: EngineSettings,
         *,
         on_progress: OnProgress | None = None,
+        smaller: Smaller = _nothing_smaller,
         connect: Callable[[], Awaitable[Connection]] = WorkerProcess.start,
     ) -> None:
         self.settings = settings
         self._on_progress = on_progress or (lambda _: None)
+        self._smaller = smaller
         self._connect = connect
         self._connection: Connection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._pending: dict[str, _Pending] = {}
-        self._starting = asyncio.Lock()
-        self._info: asyncio.Future[EngineInfo] | None = None
+        self._loading: asyncio.Task[EngineInfo] | None = None
+        self._complaint = ""
         self._closed = False
 
     async def start(self) -> EngineInfo:
         """Load the model, unless it is loaded. Raises what loading failed with, `WorkerDied` when the worker died."""
         if self._closed:
             raise EngineError("The engine is closed.", "Make a new one.")
-        async with self._starting:
-            if self._connection is None:
-                if self._reader:
-                    await self._reader
-                self._info = asyncio.get_running_loop().create_future()
-                await self._open(self._info)
-        assert self._info
-        return await asyncio.shield(self._info)
+        if self._loading is None or (self._loading.done() and self._connection is None):
+            self._loading = asyncio.create_task(self._load())
+            self._loading.add_done_callback(_seen)
+        return await asyncio.shield(self._loading)
+
+    async def _load(self) -> EngineInfo:
+        while True:
+            if self._reader:
+                await self._reader
+            info: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
+            await self._open(info)
+            try:
+                return await info
+            except DoesNotFit as error:
+                self.settings = self._smaller(self.settings, error)
 
     async def _open(self, info: asyncio.Future[EngineInfo]) -> None:
         connection = await self._connect()
@@ -195,7 +218,9 @@ class Engine:
         except Exception as error:  # noqa: BLE001  nobody who waits may wait for ever
             failure = error
         self._connection = None
-        left, self._pending = self._pending, {}
+        left = {}
+        if info.done():  # else `start` tells them
+            left, self._pending = self._pending, {}
         how = await connection.close()
         failure = failure or self._obituary(how, loading=not info.done())
         if not info.done():
@@ -207,6 +232,7 @@ class Engine:
     async def _take_reports(self, connection: Connection, info: asyncio.Future[EngineInfo]) -> Exception | None:
         """Returns, when the worker is gone, the error that loading ended with, where it said one."""
         failure: GgufVlError | None = None
+        self._complaint = ""
         while (report := await connection.receive()) is not None:
             match report:
                 case Loading(fraction):
@@ -217,6 +243,8 @@ class Engine:
                     failure = from_plain(error)
                 case LogLine(name, level, text):
                     logging.getLogger(name).log(level, "%s", text)
+                    if level >= logging.ERROR:
+                        self._complaint = text
                 case _:
                     self._deliver(report)
         return failure
@@ -225,6 +253,10 @@ class Engine:
         if self._closed:
             return EngineError("The engine was closed.", "Make a new one.")
         when = "while loading the model" if loading else "while working"
+        reason = next(filter(is_about_memory, (self._complaint, how)), how if "SIGKILL" in how else "")
+        if loading and reason:  # the kernel, too, kills where memory ends
+            what = f"Memory ran out {when}, most likely: {reason.rstrip('.')}."
+            return DoesNotFit(what, "Close other programs, or take a smaller model.")
         return WorkerDied(f"The engine's process ended {when} ({how}).", "Ask again: a fresh one starts by itself.")
 
     def _deliver(self, report: Published | Prepared | Stats | Failed) -> None:

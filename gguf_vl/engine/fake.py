@@ -27,9 +27,10 @@ from gguf_vl.engine.protocol import (
     Stats,
 )
 from gguf_vl.errors import GgufVlError, to_plain
-from gguf_vl.types import EngineInfo, EngineStats, Event, Finished, Text, Timings, Usage
+from gguf_vl.types import EngineInfo, EngineStats, Event, Finished, Text, Timings, Usage, Used
 
 NO_TIME = Timings(0.0, 0.0, 0.0, None)
+NOTHING_USED = Used((), {}, None, 0)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class ScriptedWorker:
         match command:
             case Load(settings) if self._loading is None:
                 self._report(Loading(1.0))
-                self._report(Ready(EngineInfo(settings.n_ctx, settings.mmproj is not None, 0.0)))
+                self._report(Ready(EngineInfo(settings.n_ctx, settings.mmproj is not None, 0.0, NOTHING_USED)))
             case Load() if self._loading:
                 self._report(Failed("", to_plain(self._loading)))
                 self._report(None)

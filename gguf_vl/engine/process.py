@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 from collections import deque
 from typing import Any, Protocol
 
 from gguf_vl.engine.protocol import LENGTH, Command, dumps, loads
-from gguf_vl.errors import EngineError
+from gguf_vl.errors import EngineError, is_about_memory
 
 logger = logging.getLogger("gguf_vl.engine")
 
@@ -20,6 +21,7 @@ _STDERR_KEPT = 20
 """Lines of a worker's standard error kept for the error message, should it die."""
 _STDERR_CHUNK = 2**16
 """Bytes read at a time, and the most that is kept of one line."""
+_TELLING = re.compile("GGML_ASSERT|error", re.IGNORECASE)
 _CLOSING_S = 2.0
 """Seconds a worker has to end by itself once its pipe is closed."""
 
@@ -117,5 +119,7 @@ class WorkerProcess:
     def _how_it_ended(self) -> str:
         code = self._process.returncode or 0
         ending = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        reason = next((line for line in self._stderr if "GGML_ASSERT" in line or "error" in line.lower()), "")
+        lines = self._stderr
+        telling = [line for line in lines if is_about_memory(line)] or [line for line in lines if _TELLING.search(line)]
+        reason = telling[0] if telling else ""
         return f"{ending}: {reason}" if reason else ending

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from gguf_vl.native.context import Context
 from gguf_vl.native.model import Model
 from gguf_vl.native.owned import Owned
 from gguf_vl.native.sampler import Sampler
+from gguf_vl.native.usage import Meter
 from gguf_vl.native.vision import Vision
 from gguf_vl.types import (
     PATCH,
@@ -79,7 +81,22 @@ class Runner(Owned):
     def __init__(self, settings: EngineSettings, on_progress: Callable[[float], None]) -> None:
         began = time.perf_counter()
         self._settings = settings
-        self._model = Model(settings.model, n_gpu_layers=settings.n_gpu_layers, on_progress=on_progress)
+        with Meter() as meter:
+            self._load(settings, on_progress)
+            self._prove(meter)
+            used = meter.used()
+        self._embeddings = EmbeddingCache(_EMBEDDING_BUDGET)
+        self._requests = self._encoded = self._reused = 0
+        self.info = EngineInfo(self._context.n_ctx, self._vision is not None, time.perf_counter() - began, used)
+
+    def _load(self, settings: EngineSettings, on_progress: Callable[[float], None]) -> None:
+        self._model = Model(
+            settings.model,
+            n_gpu_layers=settings.n_gpu_layers,
+            split=settings.split,
+            map_weights=settings.map_weights,
+            on_progress=on_progress,
+        )
         self._prompts = PromptBuilder(self._model)
         self._context = Context(
             self._model,
@@ -89,9 +106,6 @@ class Runner(Owned):
             kv_type=settings.kv_type,
         )
         self._vision = self._load_vision(settings.mmproj) if settings.mmproj else None
-        self._embeddings = EmbeddingCache(_EMBEDDING_BUDGET)
-        self._requests = self._encoded = self._reused = 0
-        self.info = EngineInfo(self._context.n_ctx, self._vision is not None, time.perf_counter() - began)
 
     def _load_vision(self, mmproj: Path) -> Vision:
         settings = self._settings
@@ -100,8 +114,19 @@ class Runner(Owned):
             self._model,
             limits=settings.limits,
             n_threads=settings.n_threads,
-            use_gpu=settings.n_gpu_layers != 0,
+            use_gpu=settings.mmproj_offload,
         )
+
+    def _prove(self, meter: Meter) -> None:
+        """Take what the largest picture will need, or encode one, before anybody relies on it."""
+        if self._vision is None or self._settings.proof == "none":
+            return
+        largest = blank_picture(self._settings.limits.max_tokens)
+        if self._settings.proof == "reserve":
+            self._vision.reserve(largest)
+        else:
+            with meter.encoding():
+                self._vision.encode(largest)
 
     def answer(self, request: Request, publish: Publish, *, arrived: float) -> None:
         """Answer one request, publishing its events as they come and `Finished` as the last.
@@ -241,6 +266,14 @@ class Runner(Owned):
             self._vision.close()
         self._context.close()
         self._model.close()
+
+
+def blank_picture(max_tokens: int) -> Picture:
+    """A white picture of as many image tokens as that allows, near a square."""
+    side = math.isqrt(max_tokens)
+    rows = max(range(side, side // 2, -1), key=lambda rows: max_tokens // rows * rows)
+    width, height = max_tokens // rows * PATCH, rows * PATCH
+    return Picture(b"\xff" * (3 * width * height), width, height, (width, height), "")
 
 
 def picture_positions(picture: Picture, start: int) -> NDArray[np.int32]:

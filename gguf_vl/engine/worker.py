@@ -33,7 +33,7 @@ from gguf_vl.engine.protocol import (
     dumps,
     read_message,
 )
-from gguf_vl.errors import EngineError, GgufVlError, to_plain
+from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, to_plain
 
 if TYPE_CHECKING:
     from gguf_vl.engine.runner import Runner
@@ -146,7 +146,11 @@ def _load(settings: Any, pipe: _Pipe) -> Runner | None:
         return Runner(settings, report)
     except GgufVlError as error:
         pipe.send(Failed("", to_plain(error)))
-        return None
+    except MemoryError:
+        pipe.send(
+            Failed("", to_plain(DoesNotFit("There is no memory left to load the model.", "Close other programs.")))
+        )
+    return None
 
 
 def _work(work: Generate | Prepare, arrived: float, runner: Runner, pipe: _Pipe) -> None:

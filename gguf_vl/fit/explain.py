@@ -67,7 +67,7 @@ def choices(
     """A line for every setting: what it is, and why."""
     found = [_layers(subject, setting, layout, machine, wishes)]
     if subject.projector:
-        found.append(_projector(setting, wishes))
+        found.append(_projector(setting, layout, wishes))
     found.append(_context(subject, setting, wishes))
     asked = "as asked: --kv-type"
     kv_why = {
@@ -83,9 +83,9 @@ def choices(
         found.append(Choice("parallel", str(setting.n_seq_max), "as asked: they share the context"))
     found.append(Choice("threads", str(n_threads), _why_threads(n_threads, machine, wishes)))
     loading = (
-        ("mapped", "nothing but embeddings stays in main memory")
+        ("mapped", "main memory keeps the token embeddings alone")
         if map_weights
-        else ("read", "mapped, the file would stand in memory beside its repacked layers")
+        else ("read into memory", "mapped, they would stand there twice: once more repacked")
     )
     found.append(Choice("weights", *loading))
     return tuple(found)
@@ -107,11 +107,13 @@ def _layers(subject: Subject, setting: Setting, layout: Layout, machine: Machine
     return Choice("GPU layers", value, "they fit" if n == all_layers else "more do not fit")
 
 
-def _projector(setting: Setting, wishes: Wishes) -> Choice:
+def _projector(setting: Setting, layout: Layout, wishes: Wishes) -> Choice:
     value = "on the GPU" if setting.mmproj_offload else "in main memory"
     if wishes.mmproj_offload is not None:
         return Choice("projector", value, "as asked: --mmproj-offload")
-    why = "a picture is encoded fastest there" if setting.mmproj_offload else "there is no room on a GPU"
+    if not layout.split:
+        return Choice("projector", value, "with the layers")
+    why = "a picture is encoded fastest there" if setting.mmproj_offload else "there is no room for it on the GPU"
     return Choice("projector", value, why)
 
 

@@ -20,7 +20,7 @@ def plan(subject: Subject, machine: Machine, wishes: Wishes = Wishes(), learnt: 
 
     Raises `DoesNotFit`, which says what lacks how much, and the nearest wishes that do fit.
     """
-    pools = pools_of(machine, wishes.reserve)
+    pools = pools_of(machine, wishes.reserve, learnt.missing)
     found = search(subject, pools, wishes, learnt)
     if found is None:
         raise shortfall(subject, machine, wishes, learnt)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
 from gguf_vl.types import MAIN, Device, Machine, Pool
 
 MIB = 1 << 20
 GIB = 1 << 30
+MAIN_MEMORY = "main memory"
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
-def pools_of(machine: Machine, reserve: int | None = None) -> tuple[Pool, ...]:
+def pools_of(machine: Machine, reserve: int | None = None, missing: Mapping[str, int] = _NOTHING) -> tuple[Pool, ...]:
     """Main memory, then every GPU that llama.cpp would offload to, in its order.
 
     `reserve` bytes are kept free on each GPU, or in main memory where there is none, in place of the usual margin.
+    `missing` bytes of a device are not counted as free.
     """
     gpus = offloadable(machine)
     margin, why = _host_margin(machine)
     if reserve is not None and not gpus:
         margin, why = reserve, "as asked: --reserve"
-    main = Pool(MAIN, machine.memory_limit or "main memory", machine.memory_available, margin, why)
-    return (main, *(_pool(device, machine, reserve) for device in gpus))
+    main = Pool(MAIN, machine.memory_limit or MAIN_MEMORY, machine.memory_available, margin, why)
+    pools = (main, *(_pool(device, machine, reserve) for device in gpus))
+    return tuple(replace(pool, free=max(0, pool.free - missing.get(pool.device, 0))) for pool in pools)
 
 
 def offloadable(machine: Machine) -> list[Device]:

@@ -9,10 +9,12 @@ from gguf_vl.errors import DoesNotFit
 from gguf_vl.fit.explain import size
 from gguf_vl.fit.layout import Layout, Subject
 from gguf_vl.fit.memory import CELLS
-from gguf_vl.fit.pools import pools_of
+from gguf_vl.fit.pools import MAIN_MEMORY, pools_of
 from gguf_vl.fit.search import least, search
-from gguf_vl.types import Learnt, Machine, Pool, Wishes
+from gguf_vl.types import MAIN, Learnt, Machine, Pool, Wishes
 
+_LEAST_CTX = 1024
+"""Tokens; nobody is helped by less."""
 _FLAGS = {
     "n_ctx": "--ctx {}",
     "kv_type": "--kv-type {}",
@@ -26,10 +28,10 @@ _FLAGS = {
 
 def shortfall(subject: Subject, machine: Machine, wishes: Wishes, learnt: Learnt) -> DoesNotFit:
     """The error to raise: no plan for the subject here keeps all of these wishes."""
-    pools = pools_of(machine, wishes.reserve)
+    pools = pools_of(machine, wishes.reserve, learnt.missing)
 
     def fits(changed: Wishes) -> bool:
-        return search(subject, pools_of(machine, changed.reserve), changed, learnt) is not None
+        return search(subject, pools_of(machine, changed.reserve, learnt.missing), changed, learnt) is not None
 
     smallest = Layout(subject, least(subject, pools, wishes), pools, learnt)
     lacking = smallest.overdrawn(pools)
@@ -38,7 +40,7 @@ def shortfall(subject: Subject, machine: Machine, wishes: Wishes, learnt: Learnt
     wished = " ".join(_flag(name, getattr(wishes, name)) for name in _FLAGS if _is_set(wishes, name))
     what = (
         f"{'It' if not wished else f'With {wished} it'} does not fit: at the least it takes "
-        f"{size(pool.usable + n_bytes)} of {pool.device}, which has {size(pool.usable)} to give{_left(pool)}."
+        f"{size(pool.usable + n_bytes)} of {_named(pool)}, which has {size(pool.usable)} to give{_left(pool)}."
     )
     nearest = [_flag(name, value) for name, value in _nearest(subject, pools, wishes, fits)]
     if nearest:
@@ -49,6 +51,11 @@ def shortfall(subject: Subject, machine: Machine, wishes: Wishes, learnt: Learnt
         what,
         "Take a smaller model or quantisation (`gguf-vl plan 2b` tells what it takes), or close other programs.",
     )
+
+
+def _named(pool: Pool) -> str:
+    is_limited = pool.device == MAIN and pool.description != MAIN_MEMORY
+    return f"{pool.device} ({pool.description})" if is_limited else pool.device
 
 
 def _left(pool: Pool) -> str:
@@ -74,7 +81,7 @@ def _nearest(
     if wishes.n_ctx:
         steps = range(wishes.n_ctx // CELLS)
         n = _largest(steps, lambda n: fits(replace(wishes, n_ctx=n * CELLS)))
-        if n:
+        if n and n * CELLS >= _LEAST_CTX:
             yield "n_ctx", n * CELLS
     for kv_type in ("q8_0", "q4_0"):
         if wishes.kv_type and wishes.kv_type != kv_type and fits(replace(wishes, kv_type=kv_type)):

@@ -20,7 +20,7 @@ _CHILD_S = 60.0
 """Seconds a simulation may take before its driver counts as hung; it takes some tenths."""
 _LARGEST_CTX = 1 << 21
 """Tokens; far beyond, llama.cpp is busy for long with what cannot be."""
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 def simulate(path: Path, loads: Iterable[Load], fingerprint: str) -> dict[Load, Reserved]:
@@ -32,17 +32,19 @@ def simulate(path: Path, loads: Iterable[Load], fingerprint: str) -> dict[Load, 
     wanted = [load for load in loads if load.n_ctx <= _LARGEST_CTX]
     memory = paths.cache_dir() / "simulated" / f"{_key(fingerprint)}.json"
     known = _remembered(memory)
-    for n_gpu_layers in sorted({load.n_gpu_layers for load in wanted if load not in known}):
-        new = [load for load in wanted if load not in known and load.n_gpu_layers == n_gpu_layers]
-        known |= _asked(path, n_gpu_layers, new)
+    for n_gpu_layers, split in sorted({(load.n_gpu_layers, load.split) for load in wanted if load not in known}):
+        new = [
+            load for load in wanted if load not in known and (load.n_gpu_layers, load.split) == (n_gpu_layers, split)
+        ]
+        known |= _asked(path, n_gpu_layers, split, new)
         _remember(memory, known)
     return {load: known[load] for load in wanted if load in known}
 
 
-def _asked(path: Path, n_gpu_layers: int, loads: list[Load]) -> dict[Load, Reserved]:
+def _asked(path: Path, n_gpu_layers: int, split: tuple[int, ...], loads: list[Load]) -> dict[Load, Reserved]:
     names = ("n_ctx", "n_batch", "n_seq_max", "kv_type")
     contexts = [{name: getattr(load, name) for name in names} for load in loads]
-    question = {"model": str(path.absolute()), "n_gpu_layers": n_gpu_layers, "contexts": contexts}
+    question = {"model": str(path.absolute()), "n_gpu_layers": n_gpu_layers, "split": split, "contexts": contexts}
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "gguf_vl.native.simulate"],
@@ -67,8 +69,8 @@ def _key(fingerprint: str) -> str:
 def _remembered(memory: Path) -> dict[Load, Reserved]:
     try:
         rows: list[list[dict[str, Any]]] = json.loads(memory.read_bytes())
-        return {Load(**load): Reserved(**answer) for load, answer in rows}
-    except (OSError, ValueError, TypeError):
+        return {Load(**load | {"split": tuple(load["split"])}): Reserved(**answer) for load, answer in rows}
+    except (OSError, ValueError, TypeError, KeyError):
         return {}
 
 

@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 _KINDS = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}
 """`enum ggml_backend_dev_type` of llama.cpp 0c1e57098, without the devices that only bundle others."""
 
+_GPUS = ("gpu", "igpu")
 _NO_GPU = {"CPU", "BLAS", "RPC", "ZenDNN"}
 """Backends (`ggml_backend_reg_name`) that compute on the processor or elsewhere."""
 
@@ -68,6 +70,42 @@ def _load() -> ctypes.CDLL:
     return ctypes.CDLL(str(path))
 
 
+class _Llama:
+    """The functions of llama.cpp's library that tell of devices."""
+
+    def __init__(self) -> None:
+        self._library = _load()
+        pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
+        self._function("llama_backend_init", None)()
+        self._get = self._function("ggml_backend_dev_get", pointer, number)
+        self._props_of = self._function("ggml_backend_dev_get_props", None, pointer, ctypes.POINTER(_Props))
+        self._registered_by = self._function("ggml_backend_dev_backend_reg", pointer, pointer)
+        self._backend_name = self._function("ggml_backend_reg_name", text, pointer)
+        self._get_backend = self._function("ggml_backend_reg_get", pointer, number)
+
+    def _function(self, name: str, result: Any, *arguments: Any) -> Any:
+        found = getattr(self._library, name)
+        found.restype, found.argtypes = result, arguments
+        return found
+
+    def backends(self) -> list[str]:
+        count = self._function("ggml_backend_reg_count", ctypes.c_size_t)()
+        return [_text(self._backend_name(self._get_backend(index))) for index in range(count)]
+
+    def devices(self) -> Iterator[tuple[str, str, _Props]]:
+        """(kind, backend, properties) of each device that is no mere bundle of others."""
+        for index in range(self._function("ggml_backend_dev_count", ctypes.c_size_t)()):
+            device, props = self._get(index), _Props()
+            self._props_of(device, ctypes.byref(props))
+            if kind := _KINDS.get(props.type):
+                yield kind, _text(self._backend_name(self._registered_by(device))), props
+
+
+def free_bytes() -> dict[str, int]:
+    """Free bytes of each GPU, by llama.cpp's name for it."""
+    return {_text(props.name): props.memory_free for kind, _, props in _Llama().devices() if kind in _GPUS}
+
+
 def look() -> dict[str, Any]:
     """What llama.cpp says of itself and its devices.
 
@@ -75,50 +113,25 @@ def look() -> dict[str, Any]:
     can have is the system's to say), `unified` memory, and `id`, the address on the PCI bus ("0000:01:00.0") where it
     has one.
     """
-    llama = _load()
-
-    def function(name: str, result: Any, *arguments: Any) -> Any:
-        found = getattr(llama, name)
-        found.restype, found.argtypes = result, arguments
-        return found
-
-    pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
-    function("llama_backend_init", None)()
-    get = function("ggml_backend_dev_get", pointer, number)
-    props_of = function("ggml_backend_dev_get_props", None, pointer, ctypes.POINTER(_Props))
-    registered_by = function("ggml_backend_dev_backend_reg", pointer, pointer)
-    backend_name = function("ggml_backend_reg_name", text, pointer)
-    get_backend = function("ggml_backend_reg_get", pointer, number)
-
-    backends = [
-        _text(backend_name(get_backend(index))) for index in range(function("ggml_backend_reg_count", number)())
+    llama = _Llama()
+    devices = [
+        {
+            "name": _text(props.name),
+            "description": _text(props.description),
+            "backend": backend,
+            "kind": kind,
+            "free": props.memory_free if kind in _GPUS else None,
+            "total": props.memory_total or None,
+            "unified": _is_unified(kind, backend, _text(props.description)),
+            "id": _text(props.device_id) or None,
+        }
+        for kind, backend, props in llama.devices()
     ]
-    devices = []
-    for index in range(function("ggml_backend_dev_count", number)()):
-        device, props = get(index), _Props()
-        props_of(device, ctypes.byref(props))
-        kind = _KINDS.get(props.type)
-        if kind is None:
-            continue
-        description = _text(props.description)
-        backend = _text(backend_name(registered_by(device)))
-        devices.append(
-            {
-                "name": _text(props.name),
-                "description": description,
-                "backend": backend,
-                "kind": kind,
-                "free": props.memory_free if kind in ("gpu", "igpu") else None,
-                "total": props.memory_total or None,
-                "unified": _is_unified(kind, backend, description),
-                "id": _text(props.device_id) or None,
-            }
-        )
     from importlib.metadata import version  # takes longer to import than all the rest, and `library` needs none of it
 
     return {
         "llama_cpp_python": version("llama-cpp-python"),
-        "gpu_offload": bool(set(backends) - _NO_GPU),
+        "gpu_offload": bool(set(llama.backends()) - _NO_GPU),
         "devices": devices,
     }
 

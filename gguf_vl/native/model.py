@@ -4,32 +4,51 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from llama_cpp import llama_cpp as llama
 
-from gguf_vl.errors import InvalidModelFile
+from gguf_vl.errors import DoesNotFit, InvalidModelFile, is_about_memory
 from gguf_vl.native import log
 from gguf_vl.native.owned import Owned
 
 _MATCHED_ALWAYS = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_USER_DEFINED
 
 
+def parameters(*, n_gpu_layers: int, split: Sequence[int], map_weights: bool) -> tuple[Any, Any]:
+    """`llama_model_params`, and the array they point into, which must live as long."""
+    params = llama.llama_model_default_params()
+    params.n_gpu_layers = n_gpu_layers
+    params.load_mode = llama.LLAMA_LOAD_MODE_MMAP if map_weights else llama.LLAMA_LOAD_MODE_NONE
+    shares = (ctypes.c_float * llama.llama_max_devices())(*split)
+    if split:
+        params.tensor_split = shares
+    return params, shares
+
+
 class Model(Owned):
     """A text model in memory. Contexts and vision made from it must be closed before it is.
 
-    `n_gpu_layers` -1 offloads all layers. `on_progress` gets the loaded fraction, 0 to 1.
-    Raises `InvalidModelFile` with llama.cpp's own reason when the file cannot be loaded.
+    `n_gpu_layers` -1 offloads all layers, `split` says how many of them each GPU gets. `map_weights` maps the file
+    instead of reading it. `on_progress` gets the loaded fraction, 0 to 1. Raises `DoesNotFit` when memory does not
+    suffice, `InvalidModelFile` with llama.cpp's own reason when the file cannot be loaded.
     """
 
-    def __init__(self, path: Path, *, n_gpu_layers: int, on_progress: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        n_gpu_layers: int,
+        on_progress: Callable[[float], None],
+        split: Sequence[int] = (),
+        map_weights: bool = True,
+    ) -> None:
         log.capture()
         llama.llama_backend_init()
-        params = llama.llama_model_default_params()
-        params.n_gpu_layers = n_gpu_layers
+        params, self._split = parameters(n_gpu_layers=n_gpu_layers, split=split, map_weights=map_weights)
 
         def progress(fraction: float, _user_data: object) -> bool:
             on_progress(fraction)
@@ -39,6 +58,8 @@ class Model(Owned):
         self._model: Any = llama.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model:
             reason = log.last_complaint() or "llama.cpp gave no reason"
+            if is_about_memory(reason):
+                raise DoesNotFit(f"No room for {path.name}: {reason}", "Close other programs, or take a smaller model.")
             raise InvalidModelFile(
                 f"{path.name} could not be loaded: {reason}", "Run `gguf-vl doctor`, or fetch the file again."
             )

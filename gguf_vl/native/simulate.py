@@ -1,9 +1,9 @@
 """What llama.cpp would allocate to compute with a model: `python -m gguf_vl.native.simulate`, in a process of its own.
 
-Reads a JSON object from standard input, `{"model": PATH, "n_gpu_layers": N, "contexts": [{…}, …]}`, and prints a list
-with one object per context: `{"compute": {"CPU": BYTES, …}, "output": BYTES}`, or `{"failure": REASON}`. llama.cpp
-loads the file without its weights (`no_alloc`) and reserves the graphs as it would for real, which takes milliseconds;
-what it reserved stands in its log alone, to a hundredth of a MiB.
+Reads a JSON object from standard input, `{"model": PATH, "n_gpu_layers": N, "split": […], "contexts": [{…}, …]}`, and
+prints a list with one object per context: `{"compute": {"CPU": BYTES, …}, "output": BYTES}`, or `{"failure": REASON}`.
+llama.cpp loads the file without its weights (`no_alloc`) and reserves the graphs as it would for real, which takes
+milliseconds; what it reserved stands in its log alone, to a hundredth of a MiB.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from llama_cpp import llama_cpp as llama
 
 from gguf_vl.errors import InvalidModelFile
-from gguf_vl.native import log
+from gguf_vl.native import log, model
 from gguf_vl.native.context import parameters
 
 _COMPUTE = re.compile(r"sched_reserve:\s+(\S+) compute buffer size = +([\d.]+) MiB")
@@ -36,7 +36,7 @@ class _Heard(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def simulate(path: Path, n_gpu_layers: int, contexts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def simulate(path: Path, n_gpu_layers: int, split: list[int], contexts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What each context would take. Raises `InvalidModelFile` when llama.cpp does not read the file."""
     heard = _Heard()
     logger = logging.getLogger("gguf_vl.llama")
@@ -45,20 +45,18 @@ def simulate(path: Path, n_gpu_layers: int, contexts: list[dict[str, Any]]) -> l
     logger.addHandler(heard)
     log.capture()
     llama.llama_backend_init()
-    params = llama.llama_model_default_params()
-    params.n_gpu_layers = n_gpu_layers
+    params, _split = model.parameters(n_gpu_layers=n_gpu_layers, split=split, map_weights=False)
     params.no_alloc = True
-    params.load_mode = llama.LLAMA_LOAD_MODE_NONE
-    model = llama.llama_model_load_from_file(os.fsencode(path), params)
-    if not model:
+    loaded = llama.llama_model_load_from_file(os.fsencode(path), params)
+    if not loaded:
         reason = log.last_complaint() or "llama.cpp gave no reason"
         raise InvalidModelFile(f"{path.name} cannot be read by llama.cpp: {reason}", "Fetch it again.")
-    return [_context(model, settings, heard) for settings in contexts]
+    return [_context(loaded, settings, heard) for settings in contexts]
 
 
-def _context(model: Any, settings: dict[str, Any], heard: _Heard) -> dict[str, Any]:
+def _context(loaded: Any, settings: dict[str, Any], heard: _Heard) -> dict[str, Any]:
     heard.lines.clear()
-    context = llama.llama_init_from_model(model, parameters(**settings))
+    context = llama.llama_init_from_model(loaded, parameters(**settings))
     if not context:
         return {"failure": log.last_complaint() or "llama.cpp gave no reason"}
     llama.llama_free(context)
@@ -69,4 +67,4 @@ def _context(model: Any, settings: dict[str, Any], heard: _Heard) -> dict[str, A
 
 if __name__ == "__main__":
     wanted = json.load(sys.stdin)
-    print(json.dumps(simulate(Path(wanted["model"]), wanted["n_gpu_layers"], wanted["contexts"])))
+    print(json.dumps(simulate(Path(wanted["model"]), wanted["n_gpu_layers"], wanted["split"], wanted["contexts"])))

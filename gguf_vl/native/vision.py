@@ -12,7 +12,7 @@ import numpy as np
 from llama_cpp import llama_cpp as llama
 from llama_cpp import mtmd_cpp as mtmd
 
-from gguf_vl.errors import EngineError, InvalidModelFile
+from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, InvalidModelFile, is_about_memory
 from gguf_vl.native import log
 from gguf_vl.native.context import Aborted
 from gguf_vl.native.owned import Owned
@@ -30,12 +30,14 @@ _NODES_BETWEEN_CHECKS = 32
 class Vision(Owned):
     """A projector loaded beside its text model. One picture is encoded at a time.
 
-    `abort()` may be called from any thread. Raises `InvalidModelFile` when the file is no projector of this model.
+    `abort()` may be called from any thread. Raises `InvalidModelFile` when the file is no projector of this model,
+    `DoesNotFit` when memory does not suffice.
     """
 
     def __init__(self, path: Path, model: Model, *, limits: PictureLimits, n_threads: int, use_gpu: bool) -> None:
         self._width = model.embedding_width
         self._abort = threading.Event()
+        self._only_reserves = False
         self._nodes = 0
         self._eval_callback = llama.ggml_backend_sched_eval_callback(self._goes_on)
         params = mtmd.mtmd_context_params_default()
@@ -49,6 +51,8 @@ class Vision(Owned):
         self._vision: Any = mtmd.mtmd_init_from_file(os.fsencode(path), model.pointer, params)
         if not self._vision:
             reason = log.last_complaint() or "llama.cpp gave no reason"
+            if is_about_memory(reason):
+                raise DoesNotFit(f"No room for {path.name}: {reason}", "Close other programs, or take a smaller model.")
             raise InvalidModelFile(
                 f"{path.name} could not be loaded as this model's projector: {reason}",
                 "Use the projector that was published with this model.",
@@ -57,9 +61,21 @@ class Vision(Owned):
     def _goes_on(self, _tensor: object, asked: bool, _user_data: object) -> bool:
         """llama.cpp asks before a node whether to stop after it (`asked`), and after it whether to go on."""
         if not asked:
-            return not self._abort.is_set()
+            return not (self._abort.is_set() or self._only_reserves)
         self._nodes += 1
-        return self._nodes % _NODES_BETWEEN_CHECKS == 0
+        return self._only_reserves or self._nodes % _NODES_BETWEEN_CHECKS == 0
+
+    def reserve(self, picture: Picture) -> None:
+        """Have llama.cpp allocate, and keep, what encoding such a picture takes, and stop before it is encoded.
+
+        Raises `DoesNotFit` when memory does not suffice.
+        """
+        self._only_reserves = True
+        try:
+            self.encode(picture)
+        finally:
+            self._only_reserves = False
+            log.forget()
 
     def encode(self, picture: Picture) -> NDArray[np.float32]:
         """The picture's embeddings, [image tokens, hidden × (1 + DeepStack layers)] float32, in row order.
@@ -100,9 +116,11 @@ class Vision(Owned):
         embeddings = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._vision), (tokens, self._width))
         return embeddings.copy()
 
-    def _failed(self, why: str) -> EngineError:
-        return EngineError(
-            f"llama.cpp could not encode the picture: {log.last_complaint() or why}",
+    def _failed(self, why: str) -> GgufVlError:
+        reason = log.last_complaint() or why
+        kind = DoesNotFit if is_about_memory(reason) else EngineError
+        return kind(
+            f"llama.cpp could not encode the picture: {reason}",
             "Try a smaller picture or `--detail low`, and run with --debug to see llama.cpp's log.",
         )
 

@@ -1,38 +1,88 @@
-"""Starting an engine for a model: the only place that makes one."""
+"""Starting an engine for a planned model, and holding it to its plan: the only place that makes one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from gguf_vl.config import Settings
 from gguf_vl.engine.client import Engine
-from gguf_vl.hardware.cores import physical_cores
+from gguf_vl.errors import DoesNotFit
 from gguf_vl.runtime.models import Installed
-from gguf_vl.types import EngineSettings
+from gguf_vl.runtime.planning import Planned, differences, tightened
+from gguf_vl.types import EngineInfo, EngineSettings, Proof
 
-DEFAULT_CTX = 8192
-"""Tokens of context where nothing is asked for: a picture of 4,096 tokens and a long talk about it."""
+ATTEMPTS = 3
+"""A plan that runs out of memory is tightened and tried again, until so many have failed."""
 
-ONE_THREAD_BYTES = 64 * 1024**2
-"""Weights below this take one thread: its answers need milliseconds, and on a busy machine llama.cpp's threads, which
-spin while they wait for each other, made `pocket` a hundred times slower with two."""
+Tell = Callable[[str], None]
 
 
-def make_engine(installed: Installed, settings: Settings, on_progress: Callable[[float], None] | None = None) -> Engine:
-    """An engine for this model under the person's settings. It loads with its first use.
+class PlannedEngine(Engine):
+    """An engine that loads as planned, and remembers what that took.
 
-    `on_progress` gets the loaded fraction, 0 to 1.
+    It loads with its first use. Where memory does not suffice after all, the plan is tightened and tried again; `tell`
+    gets a line about each step, and `planned` is what is in force.
     """
-    trained = installed.local.text.n_ctx_train
-    return Engine(
-        EngineSettings(
-            model=installed.local.model.absolute(),
-            mmproj=installed.local.mmproj and installed.local.mmproj.absolute(),
-            limits=installed.limits,
-            n_ctx=settings.ctx or min(DEFAULT_CTX, trained),
-            n_gpu_layers=-1 if settings.gpu_layers is None else settings.gpu_layers,
-            kv_type=settings.kv_type,
-            n_threads=settings.threads or (1 if installed.local.n_bytes < ONE_THREAD_BYTES else physical_cores()),
-        ),
-        on_progress=on_progress,
-    )
+
+    def __init__(
+        self,
+        installed: Installed,
+        planned: Planned,
+        *,
+        on_progress: Callable[[float], None] | None = None,
+        tell: Tell = lambda _: None,
+        prove: bool = False,
+    ) -> None:
+        self.planned = planned
+        self._installed = installed
+        self._tell = tell
+        self._prove = prove
+        self._failures = 0
+        self._remembered: EngineInfo | None = None
+        super().__init__(self._as_planned(), on_progress=on_progress, smaller=self._tighten)
+
+    async def start(self) -> EngineInfo:
+        """Load the model, unless it is loaded, and remember what that took."""
+        info = await super().start()
+        if self.settings.proof != "none" and info is not self._remembered:
+            self.planned.remember(info.used)
+            self._remembered = info
+        return info
+
+    def _tighten(self, _settings: EngineSettings, error: DoesNotFit) -> EngineSettings:
+        self._failures += 1
+        if self._failures == ATTEMPTS:
+            raise DoesNotFit(
+                f"Memory ran out {ATTEMPTS} times while loading {self._installed.name}: {error.what}",
+                "Close other programs, or ask for less: see `gguf-vl plan` for what takes how much.",
+            ) from error
+        before, self.planned = self.planned, tightened(self.planned, error)
+        self._tell(f"{error.what} Trying with {differences(before.plan, self.planned.plan)}.")
+        return self._as_planned()
+
+    def _as_planned(self) -> EngineSettings:
+        plan, local = self.planned.plan, self._installed.local
+        return EngineSettings(
+            model=local.model.absolute(),
+            mmproj=local.mmproj and local.mmproj.absolute(),
+            limits=plan.limits,
+            n_ctx=plan.load.n_ctx,
+            n_batch=plan.load.n_batch,
+            n_gpu_layers=plan.load.n_gpu_layers,
+            split=plan.load.split,
+            mmproj_offload=plan.mmproj_offload,
+            map_weights=plan.map_weights,
+            kv_type=plan.load.kv_type,
+            n_threads=plan.n_threads,
+            proof=self._proof(),
+        )
+
+    def _proof(self) -> Proof:
+        """On a GPU the largest picture's buffer is taken at every load, so that nobody else can take it; the first time
+        the picture is encoded. On a CPU, where that may last minutes, it is allocated once, and encoded when asked.
+        """
+        if self._prove:
+            return "encode"
+        is_new = self.planned.used is None
+        if self.planned.plan.mmproj_offload:
+            return "encode" if is_new else "reserve"
+        return "reserve" if is_new else "none"

@@ -57,8 +57,8 @@ class Installed:
         return chosen
 
 
-def choose(settings: Settings) -> Installed:
-    """The model of the settings; without one the largest installed model, else `pocket`.
+def wished(settings: Settings) -> Installed | None:
+    """The model of the settings; None where they name none.
 
     Raises `ModelNotFound` for a name or path that is not here, `InvalidModelFile` for a file that is no such model,
     `UsageError` for a projector without a model.
@@ -67,16 +67,22 @@ def choose(settings: Settings) -> Installed:
         return named(settings.model, mmproj=settings.mmproj)
     if settings.mmproj is not None:
         raise UsageError("A projector is chosen, but no model to use it with.", "Give the model too: --model FILE.gguf")
-    installed = [entry for entry in library.scan() if isinstance(entry, LocalModel) and entry.projector]
-    best = max(installed, key=lambda entry: entry.n_bytes, default=None)
-    if best is None:
+    return None
+
+
+def best_first() -> list[Installed]:
+    """Every model here that sees, the largest first and `pocket` last. Raises `ModelNotFound` when not even that is."""
+    seeing = [entry for entry in library.scan() if isinstance(entry, LocalModel) and entry.projector]
+    if not seeing:
         raise ModelNotFound("Not even the embedded model is here: the installation is damaged.", "Install it again.")
-    why = "the embedded model: it knows drawn shapes only" if best.name == "pocket" else "the largest model installed"
-    return Installed(best, _known(best), why)
+    return [
+        Installed(entry, _known(entry), "the largest model installed")
+        for entry in sorted(seeing, key=lambda entry: entry.n_bytes, reverse=True)
+    ]
 
 
 def named(name: str, *, mmproj: Path | None = None) -> Installed:
-    """The model of that name, or in the GGUF file of that path. Raises like `choose`."""
+    """The model of that name, or in the GGUF file of that path. Raises like `wished`."""
     path = Path(name).expanduser()
     if path.suffix == ".gguf" or os.path.isfile(path):
         local = library.open_file(path, mmproj=mmproj)

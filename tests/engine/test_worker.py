@@ -17,7 +17,7 @@ import pytest
 from gguf_vl import paths
 from gguf_vl.engine.client import Engine
 from gguf_vl.engine.process import WorkerProcess
-from gguf_vl.errors import DoesNotFit, InvalidModelFile, UsageError, WorkerDied
+from gguf_vl.errors import DoesNotFit, GgufVlError, InvalidModelFile, UsageError, WorkerDied
 from gguf_vl.types import (
     EngineSettings,
     Finished,
@@ -173,13 +173,17 @@ async def test_a_worker_killed_mid_answer_is_a_clear_error_and_the_next_request_
         assert pid(engine) != killed
 
 
-async def test_a_worker_killed_while_loading_is_a_clear_error() -> None:
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [(signal.SIGKILL, DoesNotFit), (signal.SIGABRT, WorkerDied)],  # the first is how the kernel says "out of memory"
+)
+async def test_a_worker_killed_while_loading_is_a_clear_error(how: signal.Signals, error: type[GgufVlError]) -> None:
     engine = Engine(settings())
     starting = asyncio.create_task(engine.start())
     while engine.connection is None:
         await asyncio.sleep(0)
-    os.kill(pid(engine), signal.SIGKILL)
-    with pytest.raises(WorkerDied, match="loading"):
+    os.kill(pid(engine), how)
+    with pytest.raises(error, match="loading"):
         await starting
     await engine.close()
 

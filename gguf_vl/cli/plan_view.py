@@ -1,0 +1,184 @@
+"""A plan as a person sees it: every device as a bar, every setting with its reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gguf_vl.cli.printing import harmless
+from gguf_vl.fit.explain import size
+from gguf_vl.fit.speed import speed_class
+from gguf_vl.runtime.alternatives import Alternative
+from gguf_vl.runtime.planning import Planned
+from gguf_vl.types import MAIN, Machine, Plan, Pool, Used
+
+_LOOKS = {
+    "weights": ("█", "blue"),
+    "KV": ("▓", "magenta"),
+    "compute": ("▒", "cyan"),
+    "projector": ("▚", "green"),
+    "encode": ("░", "yellow"),
+    "program": ("▪", "white"),
+    "margin": ("╱", "bright_black"),
+    "free": ("·", "bright_black"),
+}
+"""Each part's character and colour; the characters alone tell the parts apart where there is no colour."""
+
+
+class _Part(NamedTuple):
+    purpose: str
+    n_bytes: int
+
+
+def show(planned: Planned, used: Used | None, others: Sequence[Alternative]) -> None:
+    """Print it all to standard output."""
+    console = Console(highlight=False, soft_wrap=False)
+    width = min(console.width, 120)
+    parts: list[RenderableType] = [
+        _heading(planned),
+        *(_device(planned.plan, pool, width) for pool in planned.plan.pools),
+    ]
+    if used:
+        parts += [_beside(planned.plan, used), ""]
+    parts.append(_settings(planned.plan))
+    if planned.plan.gave_way:
+        parts += ["", "[bold]To fit[/bold]", *(Text(f"  {harmless(line)}") for line in planned.plan.gave_way)]
+    if others:
+        parts += ["", _others(planned.plan, others)]
+    console.print(Group(*parts), width=width)
+
+
+def _heading(planned: Planned) -> Text:
+    subject, plan, candidate = planned.candidate.subject, planned.plan, planned.candidate
+    name = harmless(subject.text.name or candidate.path.stem)
+    weights = subject.text.n_bytes + (subject.projector.n_bytes if subject.projector else 0)
+    where = "" if candidate.is_here else ", not here yet"
+    text = Text.assemble((harmless(candidate.name), "bold"), f"  {name}, {subject.text.quantisation}, ")
+    text.append(f"{size(weights)} of weights{where}\n")
+    text.append(f"on {_machine(planned.machine)}\n")
+    if plan.decode_tps:
+        text.append("some ").append(f"{plan.decode_tps:.0f} tokens a second", "bold")
+        text.append(f", {speed_class(plan.decode_tps)}\n")
+    else:
+        text.append("how fast is unknown: so is the bandwidth of the memory\n")
+    return text
+
+
+def _machine(machine: Machine) -> str:
+    chip = machine.chip or "a processor of an unknown name"
+    return harmless(f"{chip}, {machine.cores} cores, {size(machine.memory_total)} of memory")
+
+
+def _device(plan: Plan, pool: Pool, width: int) -> RenderableType:
+    parts = _parts(plan, pool)
+    total = sum(part.n_bytes for part in parts)
+    within = f" (within {pool.within})" if pool.within else ""
+    left = Text.assemble((pool.device, "bold"), f"  {harmless(pool.description)}{within}")
+    right = f"{size(plan.taken(pool.device))} of {size(pool.free)} free"
+    head = Table.grid(expand=True)
+    head.add_column(overflow="ellipsis", no_wrap=True)
+    head.add_column(justify="right", no_wrap=True)
+    head.add_row(left, right)
+    bar = Text(no_wrap=True)
+    for part, cells in zip(parts, _cells([part.n_bytes for part in parts], total, width), strict=True):
+        character, colour = _LOOKS[part.purpose]
+        bar.append(character * cells, colour)
+    numbers = _wrapped([f"{_LOOKS[part.purpose][0]} {part.purpose} {size(part.n_bytes)}" for part in parts], width)
+    for character, colour in _LOOKS.values():
+        numbers.highlight_regex(re.escape(character), colour)
+    return Group(head, bar, numbers, "")
+
+
+def _wrapped(words: Sequence[str], width: int) -> Text:
+    """The words in lines of that width, none of them cut."""
+    lines = [""]
+    for word in words:
+        if lines[-1] and len(lines[-1]) + 2 + len(word) > width:
+            lines.append("")
+        lines[-1] += f"  {word}" if lines[-1] else word
+    return Text("\n".join(lines))
+
+
+def _parts(plan: Plan, pool: Pool) -> list[_Part]:
+    """What the pool's free bytes go to, in the order of the looks."""
+    parts = {pool.device} | {each.device for each in plan.pools if each.within == pool.device}
+    taken = dict.fromkeys(_LOOKS, 0)
+    for each in plan.allocations:
+        if each.device in parts:
+            taken[each.purpose] += each.n_bytes
+    taken["margin"] = pool.free - pool.usable
+    taken["free"] = max(0, pool.usable - plan.taken(pool.device))
+    return [_Part(purpose, n_bytes) for purpose, n_bytes in taken.items() if n_bytes]
+
+
+def _cells(sizes: list[int], total: int, width: int) -> list[int]:
+    """How many characters each part gets: at least one, `width` altogether."""
+    cells = [max(1, round(n_bytes * width / total)) for n_bytes in sizes]
+    cells[cells.index(max(cells))] += width - sum(cells)
+    return cells
+
+
+def _beside(plan: Plan, used: Used) -> Table:
+    """What was planned beside what the last load really took."""
+    table = Table(box=None, title="Planned and used", title_justify="left", title_style="bold", padding=(0, 2, 0, 0))
+    for name in ("device", "for", "planned", "used"):
+        table.add_column(name, justify="left" if name in ("device", "for") else "right")
+    for pool in plan.pools:
+        for purpose in ("weights", "KV", "compute", "projector"):
+            planned = sum(
+                each.n_bytes for each in plan.allocations if (each.device, each.purpose) == (pool.device, purpose)
+            )
+            taken = sum(each.n_bytes for each in used.buffers if (each.device, each.purpose) == (pool.device, purpose))
+            if planned or taken:
+                table.add_row(pool.device, purpose, size(planned), size(taken))
+    place = plan.pools[1].device if plan.mmproj_offload else MAIN
+    encode = sum(each.n_bytes for each in plan.allocations if (each.device, each.purpose) == (place, "encode"))
+    if encode:
+        table.add_row(place, "encode", size(encode), "not measured" if used.encode is None else size(used.encode))
+    for device, n_bytes in used.devices.items():
+        table.add_row(device, "in all", size(plan.taken(device)), size(n_bytes))
+    table.add_row(MAIN, "the worker, resident", size(plan.taken(MAIN)), size(used.resident))
+    return table
+
+
+def _settings(plan: Plan) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for each in plan.choices:
+        table.add_row(each.name, harmless(each.value), harmless(each.why))
+    for pool in plan.pools:
+        table.add_row(f"margin {pool.device}", size(pool.margin), harmless(pool.margin_why))
+    return table
+
+
+def _others(plan: Plan, others: Sequence[Alternative]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    table.add_row("Instead", "")
+    for each in others:
+        table.add_row(f"  {harmless(each.wish)}", _outcome(plan, each.plan) if each.plan else harmless(each.trouble))
+    return table
+
+
+def _outcome(plan: Plan, other: Plan) -> str:
+    """What is otherwise, in a line."""
+    device = plan.pools[1].device if plan.load.n_gpu_layers else MAIN
+    more = other.taken(device) - plan.taken(device)
+    words = [f"{size(abs(more))} {'more' if more > 0 else 'less'} of {device}"]
+    before = {each.name: each.value for each in plan.choices}
+    words += [
+        f"{each.name} {each.value}"
+        for each in other.choices
+        if before.get(each.name) != each.value and each.name not in ("weights", "batch")
+    ]
+    if other.decode_tps:
+        words.append(f"{other.decode_tps:.0f} tokens a second")
+    return ", ".join(words)
