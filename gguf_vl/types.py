@@ -386,7 +386,9 @@ class Plan:
     gave_way: tuple[str, ...]
     decode_tps: float | None
 
-    def taken(self, device: str) -> int:
-        """Bytes taken on a device, what lies within its memory included."""
+    def taken(self, device: str, purpose: Purpose | None = None) -> int:
+        """Bytes taken on a device, for everything or one purpose, what lies within its memory included."""
         parts = {device} | {pool.device for pool in self.pools if pool.within == device}
-        return sum(each.n_bytes for each in self.allocations if each.device in parts)
+        return sum(
+            each.n_bytes for each in self.allocations if each.device in parts and purpose in (None, each.purpose)
+        )

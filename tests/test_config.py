@@ -57,6 +57,9 @@ def test_every_setting_is_read_from_file_and_environment_alike(config_file: Path
         "ctx": 4096,
         "gpu_layers": -1,
         "kv_type": "q8_0",
+        "image_max_tokens": 1024,
+        "mmproj_offload": False,
+        "reserve": "1.5G",
         "threads": 4,
         "detail": "high",
         "max_tokens": 100,
@@ -73,6 +76,7 @@ def test_every_setting_is_read_from_file_and_environment_alike(config_file: Path
     variables = {f"GGUF_VL_{name.upper()}": str(value) for name, value in written.items()}
     assert load_settings({}, environment=variables, file=None) == from_file
     assert from_file.mmproj == Path("/models/mmproj.gguf")
+    assert from_file.reserve == 3 << 29
     assert from_file.temperature == 0.0
     assert isinstance(from_file.temperature, float)
 
@@ -101,6 +105,14 @@ def test_an_empty_system_prompt_can_take_the_configured_one_away(config_file: Pa
 
 
 @pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [("4G", 4 << 30), ("4 GiB", 4 << 30), ("512M", 512 << 20), ("1.5gb", 3 << 29), ("2048", 2048), ("0", 0)],
+)
+def test_a_size_is_written_as_people_write_it(text: str, n_bytes: int) -> None:
+    assert load_settings({"reserve": text}, environment={}, file=None).reserve == n_bytes
+
+
+@pytest.mark.parametrize(
     ("line", "found", "expected"),
     [
         ("ctx = '4096'", "'4096'", "a whole number from 256 to 1048576"),
@@ -113,6 +125,8 @@ def test_an_empty_system_prompt_can_take_the_configured_one_away(config_file: Pa
         ("temperature = nan", "nan", "a number from 0 to 2"),
         ("top_p = inf", "inf", "a number from 0 to 1"),
         ("kv_type = 'q5_0'", "'q5_0'", "f16, q8_0 or q4_0"),
+        ("reserve = '4 apples'", "'4 apples'", "a size in bytes"),
+        ("reserve = -1", "-1", "a size in bytes"),
         ("detail = ['low']", "['low']", "low, auto or high"),
         ("model = 8", "8", "text"),
         ("mmproj = ''", "''", "the path of a file"),

@@ -43,6 +43,8 @@ logging.getLogger("gguf_vl").addHandler(logging.NullHandler())  # a worker's war
 
 OnProgress = Callable[[float], None]
 """Gets the loaded fraction of the model, 0 to 1."""
+Connect = Callable[[], Awaitable[Connection]]
+"""Starts a worker."""
 Smaller = Callable[[EngineSettings, DoesNotFit], EngineSettings]
 """What to load instead of settings that turned out not to fit. Raises `DoesNotFit` when there is nothing."""
 
@@ -83,7 +85,7 @@ class Engine:
         *,
         on_progress: OnProgress | None = None,
         smaller: Smaller = _nothing_smaller,
-        connect: Callable[[], Awaitable[Connection]] = WorkerProcess.start,
+        connect: Connect = WorkerProcess.start,
     ) -> None:
         self.settings = settings
         self._on_progress = on_progress or (lambda _: None)

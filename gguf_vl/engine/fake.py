@@ -55,16 +55,16 @@ def text(*pieces: str) -> Script:
     return [*map(Text, pieces), Finished("stop", usage, NO_TIME)]
 
 
-def scripted(*scripts: Script, loading: GgufVlError | None = None) -> Callable[[], Awaitable[ScriptedWorker]]:
+def scripted(*scripts: Script, loading: Sequence[GgufVlError] = ()) -> Callable[[], Awaitable[ScriptedWorker]]:
     """What `Engine(connect=…)` takes: workers that answer one request per script, the last script again and again.
 
-    `loading` makes the first worker fail with that error instead of loading.
+    `loading` makes the first workers fail with these errors instead of loading.
     """
     remaining = list(scripts) or [text("a scripted answer")]
-    failures = [loading] if loading else []
+    failures = list(loading)
 
     async def connect() -> ScriptedWorker:
-        return ScriptedWorker(remaining, failures.pop() if failures else None)
+        return ScriptedWorker(remaining, failures.pop(0) if failures else None)
 
     return connect
 

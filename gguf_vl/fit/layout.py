@@ -90,10 +90,11 @@ class Layout:
     def _split_layers(self) -> tuple[int, ...]:
         """Offloaded layers on each GPU: the first takes what it can, then the next; the last takes all that is left."""
         subject, setting = self._subject, self._setting
-        if len(self._gpus) < 2 or not setting.n_gpu_layers:
+        if len(self._gpus) < 2:
             return (setting.n_gpu_layers,) if self._gpus else ()
         sizes = [b - a for a, b in zip(subject.offloaded, subject.offloaded[1:], strict=False)]
-        sizes = sizes[1 : setting.n_gpu_layers][::-1] + sizes[:1]  # layers from first to last, then the output
+        offloaded = sizes[: setting.n_gpu_layers]
+        sizes = offloaded[1:][::-1] + offloaded[:1]  # layers from first to last, then the output
         layer = memory.kv(subject.text, setting.n_ctx, setting.kv_type, 0, 1)
         counts = []
         for place, pool in enumerate(self._gpus):

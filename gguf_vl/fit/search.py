@@ -54,10 +54,9 @@ def ideal(subject: Subject, pools: Sequence[Pool], wishes: Wishes) -> Setting:
     return next(_placements(subject, pools, wishes, _USEFUL))[0]
 
 
-def least(subject: Subject, pools: Sequence[Pool], wishes: Wishes) -> Setting:
-    """The smallest that is tried."""
-    *_, last = _placements(subject, pools, wishes, _LEAST)
-    return last[-1]
+def least(subject: Subject, pools: Sequence[Pool], wishes: Wishes) -> Iterator[Setting]:
+    """The smallest that is tried at every placement on the GPUs."""
+    return (rungs[-1] for rungs in _placements(subject, pools, wishes, _LEAST))
 
 
 def _placements(

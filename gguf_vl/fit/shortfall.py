@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from gguf_vl.errors import DoesNotFit
-from gguf_vl.fit.explain import size
+from gguf_vl.fit.explain import MIB, size
 from gguf_vl.fit.layout import Layout, Subject
-from gguf_vl.fit.memory import CELLS
+from gguf_vl.fit.memory import CELLS, cells
 from gguf_vl.fit.pools import MAIN_MEMORY, pools_of
 from gguf_vl.fit.search import least, search
 from gguf_vl.types import MAIN, Learnt, Machine, Pool, Wishes
@@ -33,14 +33,13 @@ def shortfall(subject: Subject, machine: Machine, wishes: Wishes, learnt: Learnt
     def fits(changed: Wishes) -> bool:
         return search(subject, pools_of(machine, changed.reserve, learnt.missing), changed, learnt) is not None
 
-    smallest = Layout(subject, least(subject, pools, wishes), pools, learnt)
-    lacking = smallest.overdrawn(pools)
-    assert lacking  # or the search would have found it
-    pool, n_bytes = lacking
+    layouts = (Layout(subject, setting, pools, learnt) for setting in least(subject, pools, wishes))
+    lacking = filter(None, (layout.overdrawn(pools) for layout in layouts))
+    pool, n_bytes = min(lacking, key=lambda each: each[1])  # there is one, or the search would have found it
     wished = " ".join(_flag(name, getattr(wishes, name)) for name in _FLAGS if _is_set(wishes, name))
     what = (
         f"{'It' if not wished else f'With {wished} it'} does not fit: at the least it takes "
-        f"{size(pool.usable + n_bytes)} of {_named(pool)}, which has {size(pool.usable)} to give{_left(pool)}."
+        f"{size(pool.usable + n_bytes)} of {_named(pool)}, {size(_up(n_bytes))} more than it has to give{_left(pool)}."
     )
     nearest = [_flag(name, value) for name, value in _nearest(subject, pools, wishes, fits)]
     if nearest:
@@ -58,8 +57,14 @@ def _named(pool: Pool) -> str:
     return f"{pool.device} ({pool.description})" if is_limited else pool.device
 
 
+def _up(n_bytes: int) -> int:
+    """To whole MiB: what lacks little does not lack nothing."""
+    return -(-n_bytes // MIB) * MIB
+
+
 def _left(pool: Pool) -> str:
-    return f" ({size(pool.free)} free, less a margin of {size(pool.margin)})" if pool.margin else ""
+    margin = f", less a margin of {size(pool.margin)}" if pool.margin else ""
+    return f" ({size(pool.free)} free{margin})"
 
 
 def _is_set(wishes: Wishes, name: str) -> bool:
@@ -79,29 +84,31 @@ def _nearest(
 ) -> Iterator[tuple[str, object]]:
     """For each wish that is in the way by itself, the nearest value that fits."""
     if wishes.n_ctx:
-        steps = range(wishes.n_ctx // CELLS)
+        steps = range(_LEAST_CTX // CELLS, cells(wishes.n_ctx) // CELLS)
         n = _largest(steps, lambda n: fits(replace(wishes, n_ctx=n * CELLS)))
-        if n and n * CELLS >= _LEAST_CTX:
+        if n is not None:
             yield "n_ctx", n * CELLS
     for kv_type in ("q8_0", "q4_0"):
         if wishes.kv_type and wishes.kv_type != kv_type and fits(replace(wishes, kv_type=kv_type)):
             yield "kv_type", kv_type
             break
-    if wishes.n_gpu_layers:
-        most = wishes.n_gpu_layers if 0 <= wishes.n_gpu_layers <= subject.all_layers else subject.all_layers
-        n = _largest(range(most), lambda n: fits(replace(wishes, n_gpu_layers=n)))
+    if wishes.n_gpu_layers is not None:  # too many are too much for the GPU, too few for main memory
+        all_layers = subject.all_layers
+        wished = wishes.n_gpu_layers if 0 <= wishes.n_gpu_layers <= all_layers else all_layers
+        others = sorted(range(all_layers + 1), key=lambda n: abs(n - wished))
+        n = next((n for n in others if fits(replace(wishes, n_gpu_layers=n))), None)
         if n is not None:
             yield "n_gpu_layers", n
     if wishes.image_max_tokens:
-        steps = range(wishes.image_max_tokens // 64)
+        steps = range(1, -(-wishes.image_max_tokens // 64))
         n = _largest(steps, lambda n: fits(replace(wishes, image_max_tokens=n * 64)))
-        if n:
+        if n is not None:
             yield "image_max_tokens", n * 64
-    if wishes.mmproj_offload and fits(replace(wishes, mmproj_offload=False)):
-        yield "mmproj_offload", False
+    if wishes.mmproj_offload is not None and fits(replace(wishes, mmproj_offload=not wishes.mmproj_offload)):
+        yield "mmproj_offload", not wishes.mmproj_offload
     if wishes.n_seq_max > 1:
-        n = _largest(range(wishes.n_seq_max), lambda n: fits(replace(wishes, n_seq_max=max(1, n))))
-        if n:
+        n = _largest(range(1, wishes.n_seq_max), lambda n: fits(replace(wishes, n_seq_max=n)))
+        if n is not None:
             yield "n_seq_max", n
     if wishes.reserve:
         tenths = range(wishes.reserve * 10 // (1 << 30) + 1)

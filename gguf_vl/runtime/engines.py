@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gguf_vl.engine.client import Engine
+from gguf_vl.engine.client import Connect, Engine
+from gguf_vl.engine.process import WorkerProcess
 from gguf_vl.errors import DoesNotFit
 from gguf_vl.runtime.models import Installed
 from gguf_vl.runtime.planning import Planned, differences, tightened
@@ -20,7 +21,8 @@ class PlannedEngine(Engine):
     """An engine that loads as planned, and remembers what that took.
 
     It loads with its first use. Where memory does not suffice after all, the plan is tightened and tried again; `tell`
-    gets a line about each step, and `planned` is what is in force.
+    gets a line about each step, and `planned` is what is in force. With `prove`, the largest picture is encoded at
+    every load.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class PlannedEngine(Engine):
         on_progress: Callable[[float], None] | None = None,
         tell: Tell = lambda _: None,
         prove: bool = False,
+        connect: Connect = WorkerProcess.start,
     ) -> None:
         self.planned = planned
         self._installed = installed
@@ -38,7 +41,7 @@ class PlannedEngine(Engine):
         self._prove = prove
         self._failures = 0
         self._remembered: EngineInfo | None = None
-        super().__init__(self._as_planned(), on_progress=on_progress, smaller=self._tighten)
+        super().__init__(self._as_planned(), on_progress=on_progress, smaller=self._tighten, connect=connect)
 
     async def start(self) -> EngineInfo:
         """Load the model, unless it is loaded, and remember what that took."""
@@ -55,7 +58,12 @@ class PlannedEngine(Engine):
                 f"Memory ran out {ATTEMPTS} times while loading {self._installed.name}: {error.what}",
                 "Close other programs, or ask for less: see `gguf-vl plan` for what takes how much.",
             ) from error
-        before, self.planned = self.planned, tightened(self.planned, error)
+        before = self.planned
+        try:
+            self.planned = tightened(before, error)
+        except DoesNotFit as nothing:
+            what = f"Memory ran out while loading {self._installed.name}, and no smaller plan is left: {error.what}"
+            raise DoesNotFit(what, nothing.fix) from error
         self._tell(f"{error.what} Trying with {differences(before.plan, self.planned.plan)}.")
         return self._as_planned()
 

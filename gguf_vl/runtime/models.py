@@ -77,7 +77,7 @@ def best_first() -> list[Installed]:
         raise ModelNotFound("Not even the embedded model is here: the installation is damaged.", "Install it again.")
     return [
         Installed(entry, _known(entry), "the largest model installed")
-        for entry in sorted(seeing, key=lambda entry: entry.n_bytes, reverse=True)
+        for entry in sorted(seeing, key=lambda entry: (entry.name != "pocket", entry.n_bytes), reverse=True)
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def ask(question: str = "?") -> Request:
 
 
 def engine(*scripts: Script, loading: GgufVlError | None = None) -> Engine:
-    return Engine(SETTINGS, connect=scripted(*scripts, loading=loading))
+    return Engine(SETTINGS, connect=scripted(*scripts, loading=[loading] if loading else []))
 
 
 async def said(events: AsyncIterator[Event]) -> str:
@@ -166,3 +167,38 @@ def test_the_blocking_engine_gives_the_same_answers_and_errors() -> None:
             list(running.generate(ask()))
         assert Text("again") in list(running.generate(ask()))
     running.close()
+
+
+NO_ROOM = DoesNotFit("No room.", "Take less.")
+
+
+def halved(settings: EngineSettings, error: DoesNotFit) -> EngineSettings:
+    if settings.n_ctx <= 1024:
+        raise error
+    return replace(settings, n_ctx=settings.n_ctx // 2)
+
+
+async def test_what_does_not_fit_is_loaded_smaller_and_requests_that_wait_never_notice() -> None:
+    started = Engine(SETTINGS, smaller=halved, connect=scripted(text("red"), loading=[NO_ROOM, NO_ROOM]))
+    answers = await asyncio.gather(*(said(started.generate(ask())) for _ in range(3)))
+    assert answers == ["red", "red", "red"]
+    assert started.settings.n_ctx == SETTINGS.n_ctx // 4
+    assert (await started.start()).n_ctx == SETTINGS.n_ctx // 4
+    await started.close()
+
+
+async def test_where_nothing_smaller_is_left_every_waiting_request_is_told_and_the_next_one_tries_again() -> None:
+    started = Engine(SETTINGS, smaller=halved, connect=scripted(text("red"), loading=[NO_ROOM] * 4))
+    answers = await asyncio.gather(*(said(started.generate(ask())) for _ in range(3)), return_exceptions=True)
+    assert [type(each) for each in answers] == [DoesNotFit] * 3
+    assert await said(started.generate(ask())) == "red"
+    await started.close()
+
+
+async def test_a_failure_of_another_kind_is_not_tried_smaller() -> None:
+    broken = InvalidModelFile("Not a model.", "Fetch it.")
+    started = Engine(SETTINGS, smaller=halved, connect=scripted(loading=[broken]))
+    with pytest.raises(InvalidModelFile):
+        await started.start()
+    assert started.settings == SETTINGS
+    await started.close()

@@ -10,16 +10,21 @@ import pytest
 from gguf_vl import paths
 from gguf_vl.config import load_settings
 from gguf_vl.errors import ModelNotFound
-from gguf_vl.runtime.engines import make_engine
-from gguf_vl.runtime.models import choose, named
+from gguf_vl.hardware.machine import probe
+from gguf_vl.runtime.models import Installed, named
+from gguf_vl.runtime.planning import plan_chosen
 from gguf_vl.types import PictureLimits, Sampling
 
 TEXT = paths.pocket_dir() / "pocket-F16.gguf"
 PROJECTOR = paths.pocket_dir() / "mmproj-pocket-F16.gguf"
 
 
+def choose(**flags: object) -> Installed:
+    return plan_chosen(load_settings(flags), probe())[0]
+
+
 def test_pocket_is_used_when_nothing_else_is_here() -> None:
-    chosen = choose(load_settings({}))
+    chosen = choose()
     assert (chosen.name, chosen.limits) == ("pocket", PictureLimits(16, 1024))
     assert "drawn shapes" in chosen.why
 
@@ -31,8 +36,8 @@ def test_the_largest_installed_model_that_sees_is_used_before_pocket() -> None:
         shutil.copy(file, larger)
     with (larger / TEXT.name).open("ab") as grown:
         grown.write(b"\0" * 4096)
-    assert choose(load_settings({})).name == "mine"
-    assert choose(load_settings({"model": "pocket"})).name == "pocket"
+    assert choose().name == "mine"
+    assert choose(model="pocket").name == "pocket"
 
 
 def test_a_quantisation_may_be_named_too() -> None:
@@ -70,11 +75,3 @@ def test_an_unknown_model_gets_plain_defaults(tmp_path: Path) -> None:
 def test_a_model_that_is_not_here_is_said_to_be_so(name: str, says: str) -> None:
     with pytest.raises(ModelNotFound, match=says):
         named(name)
-
-
-def test_an_engine_takes_the_settings_and_never_more_context_than_was_trained() -> None:
-    pocket = named("pocket")
-    default = make_engine(pocket, load_settings({})).settings
-    assert (default.n_ctx, default.limits, default.kv_type) == (8192, pocket.limits, "f16")
-    wished = make_engine(pocket, load_settings({"ctx": 512, "threads": 1, "gpu_layers": 0, "kv_type": "q8_0"})).settings
-    assert (wished.n_ctx, wished.n_threads, wished.n_gpu_layers, wished.kv_type) == (512, 1, 0, "q8_0")

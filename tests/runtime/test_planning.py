@@ -1,0 +1,246 @@
+"""A plan is made for this machine, held to, and tightened when memory ends after all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gguf_vl import paths
+from gguf_vl.config import load_settings
+from gguf_vl.engine import process
+from gguf_vl.engine.client import Engine
+from gguf_vl.engine.fake import Script, scripted, text
+from gguf_vl.engine.process import WorkerProcess
+from gguf_vl.errors import DoesNotFit, MissingOrInvalid, ModelNotFound
+from gguf_vl.hardware.machine import probe
+from gguf_vl.runtime import planning
+from gguf_vl.runtime.alternatives import alternatives
+from gguf_vl.runtime.candidates import here, of_name, published
+from gguf_vl.runtime.engines import ATTEMPTS, PlannedEngine
+from gguf_vl.runtime.models import named
+from gguf_vl.runtime.planning import Planned, plan_elsewhere, plan_here, recommend, wishes_of
+from gguf_vl.types import MAIN, Machine, Wishes
+
+pytestmark = pytest.mark.anyio
+
+GIB = 1 << 30
+NO_ROOM = DoesNotFit("No room.", "Take less.")
+
+
+@pytest.fixture(scope="module")
+def machine() -> Machine:
+    return probe()
+
+
+@pytest.fixture
+def planned(machine: Machine) -> Planned:
+    return plan_here(here(named("pocket")), machine, Wishes())
+
+
+def started(planned: Planned, *scripts: Script, failing: int = 0) -> tuple[PlannedEngine, list[str]]:
+    """An engine whose first workers find no room, and what it tells."""
+    lines: list[str] = []
+    connect = scripted(*scripts, loading=[NO_ROOM] * failing)
+    return PlannedEngine(named("pocket"), planned, tell=lines.append, connect=connect), lines
+
+
+def test_every_wish_of_the_settings_reaches_the_worker(machine: Machine) -> None:
+    flags = {"ctx": 512, "threads": 1, "gpu_layers": 0, "kv_type": "q8_0", "image_max_tokens": 64}
+    pocket = named("pocket")
+    settings = PlannedEngine(pocket, plan_here(here(pocket), machine, wishes_of(load_settings(flags)))).settings
+    assert (settings.n_ctx, settings.n_threads, settings.n_gpu_layers, settings.kv_type) == (512, 1, 0, "q8_0")
+    assert (settings.limits.max_tokens, settings.mmproj_offload, settings.split) == (64, False, ())
+
+
+async def test_what_llama_cpp_allocates_is_what_was_planned(planned: Planned) -> None:
+    async with PlannedEngine(named("pocket"), planned) as engine:
+        used = (await engine.start()).used
+    for purpose in ("weights", "KV", "compute", "projector"):
+        wanted = sum(each.n_bytes for each in planned.plan.allocations if each.purpose == purpose)
+        taken = sum(each.n_bytes for each in used.buffers if each.purpose == purpose)
+        assert taken == pytest.approx(wanted, rel=0.02, abs=64 << 10), purpose
+    assert used.resident < planned.plan.taken(MAIN)
+
+
+async def test_a_load_is_proved_once_and_remembered(planned: Planned) -> None:
+    assert planned.used is None
+    first = PlannedEngine(named("pocket"), planned)
+    assert first.settings.proof == "reserve"
+    async with first:
+        pass
+    assert planned.used
+    assert planned.used.buffers
+    assert PlannedEngine(named("pocket"), planned).settings.proof == "none"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the most that was ever resident anew")
+async def test_what_encoding_took_is_planned_with_from_then_on(planned: Planned) -> None:
+    async with PlannedEngine(named("pocket"), planned, prove=True) as engine:
+        used = (await engine.start()).used
+    assert used.encode
+    again = plan_here(planned.candidate, planned.machine, Wishes())
+    [encode] = [each for each in again.plan.allocations if each.purpose == "encode"]
+    assert encode.n_bytes == used.encode
+    assert "measured" in encode.why
+
+
+async def test_a_plan_that_runs_out_of_memory_is_tightened_and_each_step_told_in_a_line(planned: Planned) -> None:
+    engine, lines = started(planned, text("red"), failing=ATTEMPTS - 1)
+    async with engine:
+        assert engine.planned.plan.taken(MAIN) < planned.plan.taken(MAIN)
+        assert engine.settings.n_ctx == engine.planned.plan.load.n_ctx
+    assert [line.startswith("No room. Trying with ") for line in lines] == [True] * (ATTEMPTS - 1)
+    assert all("\n" not in line for line in lines)
+
+
+async def test_after_the_last_attempt_it_ends_with_what_does_not_fit(planned: Planned) -> None:
+    engine, lines = started(planned, failing=ATTEMPTS)
+    with pytest.raises(DoesNotFit, match=f"{ATTEMPTS} times while loading pocket"):
+        await engine.start()
+    assert len(lines) == ATTEMPTS - 1
+    await engine.close()
+
+
+async def test_a_tightened_plan_keeps_every_wish_or_says_which_is_in_the_way(machine: Machine) -> None:
+    wishes = Wishes(n_ctx=131_072, kv_type="f16", image_max_tokens=1024)
+    engine, _ = started(plan_here(here(named("pocket")), machine, wishes), failing=1)
+    with pytest.raises(DoesNotFit, match="no smaller plan is left: No room") as caught:
+        await engine.start()
+    assert "--ctx" in caught.value.fix
+    await engine.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts on Linux")
+async def test_a_real_worker_that_runs_into_a_limit_nobody_told_of_is_tightened_until_it_loads(
+    planned: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pocket = named("pocket")
+    async with PlannedEngine(pocket, planned) as engine:
+        needed = _data(engine)
+    _limit_workers(monkeypatch, needed - (4 << 20))
+    paths.cache_dir().rename(paths.cache_dir().with_name("proved elsewhere"))
+    lines: list[str] = []
+    async with PlannedEngine(pocket, planned, tell=lines.append) as engine:
+        assert engine.planned.plan.taken(MAIN) < planned.plan.taken(MAIN)
+    assert 1 <= len(lines) < ATTEMPTS
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts on Linux")
+@pytest.mark.parametrize("megabytes", [160, 250, 330])
+async def test_wherever_a_limit_stops_a_worker_the_caller_lives_and_is_told_of_memory(
+    planned: Planned, monkeypatch: pytest.MonkeyPatch, megabytes: int
+) -> None:
+    _limit_workers(monkeypatch, megabytes << 20)
+    wishes = Wishes(n_ctx=131_072, kv_type="f16")
+    engine = Engine(
+        replace(
+            PlannedEngine(named("pocket"), plan_here(planned.candidate, planned.machine, wishes)).settings,
+            proof="reserve",
+        )
+    )
+    with pytest.raises(DoesNotFit):
+        await engine.start()
+    await engine.close()
+
+
+def _data(engine: Engine) -> int:
+    """Bytes of the worker that RLIMIT_DATA counts."""
+    assert isinstance(engine.connection, WorkerProcess)
+    status = Path(f"/proc/{engine.connection.pid}/status").read_text()
+    found = re.search(r"^VmData:\s+(\d+) kB", status, re.MULTILINE)
+    assert found
+    return int(found[1]) * 1024
+
+
+def _limit_workers(monkeypatch: pytest.MonkeyPatch, n_bytes: int) -> None:
+    """Workers start under RLIMIT_DATA, which the machine's probe knows nothing of."""
+
+    async def spawn() -> asyncio.subprocess.Process:
+        code = (
+            f"import resource, runpy; resource.setrlimit(resource.RLIMIT_DATA, ({n_bytes}, {n_bytes}));"
+            "runpy.run_module('gguf_vl.engine.worker', run_name='__main__')"
+        )
+        pipe = asyncio.subprocess.PIPE
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-c", code), stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+        )
+
+    monkeypatch.setattr(process.WorkerProcess, "_spawn", staticmethod(spawn))
+
+
+def test_llama_cpps_own_answer_stands_in_the_plan_and_is_asked_for_once(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = plan_here(published("2b"), machine, Wishes(n_gpu_layers=0))
+    assert "llama.cpp's own answer" in str(first.plan.allocations)
+    monkeypatch.setattr("gguf_vl.hardware.simulation.subprocess.run", lambda *_, **__: pytest.fail("asked again"))
+    assert plan_here(published("2b"), machine, Wishes(n_gpu_layers=0)).plan == first.plan
+
+
+def test_a_machine_elsewhere_is_planned_by_formulas(machine: Machine) -> None:
+    elsewhere = plan_elsewhere(published("2b"), replace(machine, memory_available=64 * GIB), Wishes())
+    assert "by a formula" in str(elsewhere.plan.allocations)
+
+
+def test_a_model_that_does_not_fit_is_passed_over_for_the_next_and_it_is_said(
+    machine: Machine, pair: tuple[Path, Path], home: Path
+) -> None:
+    folder = home / "models" / "huge"
+    folder.mkdir(parents=True)
+    for file in pair:
+        os.link(file, folder / file.name)
+    tight = replace(machine, memory_available=700 << 20)
+    with pytest.MonkeyPatch.context() as patch:
+        real = planning.plan_here
+
+        def refusing(candidate: object, *rest: object) -> Planned:
+            if getattr(candidate, "name", "") == "huge":
+                raise DoesNotFit("It does not fit: too much.", "")
+            return real(candidate, *rest)  # type: ignore[arg-type]
+
+        patch.setattr(planning, "plan_here", refusing)
+        installed, _ = planning.plan_chosen(load_settings({}), tight)
+    assert installed.name == "pocket"
+    assert "huge is here too. It does not fit" in installed.why
+
+
+def test_a_name_is_a_model_that_is_here_or_a_published_one() -> None:
+    assert of_name("pocket").is_here
+    assert not of_name("8b:q8_0").is_here
+    with pytest.raises(ModelNotFound, match="no model '9b'"):
+        of_name("9b")
+
+
+def test_the_recommended_model_grows_with_the_machine(machine: Machine) -> None:
+    found = [recommend(replace(machine, devices=(), bandwidth=4e11, memory_available=n * GIB)) for n in (2, 4, 6, 64)]
+    assert [each.name for each in found] == ["2b", "2b:q8_0", "4b", "8b:q8_0"]
+    assert found[2].better.startswith("4b:q8_0: ")
+    assert found[3].better == ""
+
+
+def test_the_alternatives_say_what_other_wishes_would_take(machine: Machine) -> None:
+    roomy = replace(machine, devices=(), memory_available=32 * GIB)
+    found = {each.wish: each for each in alternatives(plan_elsewhere(published("2b"), roomy, Wishes(n_ctx=8192)))}
+    assert {"--ctx 4096", "--ctx 16384", "--kv-type q8_0", "2b:q8_0"} <= found.keys()
+    more, base = found["--ctx 16384"].plan, found["--kv-type q8_0"].plan
+    assert more
+    assert base
+    assert more.load.n_ctx == 16_384
+    assert base.load.kv_type == "q8_0"
+    assert all(each.trouble for each in found.values() if each.plan is None)
+
+
+def test_psutil_sees_what_the_probe_says(machine: Machine) -> None:
+    assert machine.memory_total == psutil.virtual_memory().total
+
+
+def test_a_model_of_unknown_shape_must_be_fetched_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises((MissingOrInvalid, ModelNotFound)):
+        published("pocket:none")
