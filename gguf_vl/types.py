@@ -85,10 +85,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A conversation to be continued by the model. `id` names it to `Engine.cancel` and in logs."""
+    """A conversation to be continued by the model. `id` names it to `Engine.cancel` and in logs.
+
+    One that is too long for the context is refused, or with `drop_oldest` answered without its oldest turns.
+    """
 
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
+    drop_oldest: bool = False
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -140,11 +144,15 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event of every answer that did not fail."""
+    """The last event of every answer that did not fail.
+
+    `dropped_messages` is how many of the request's oldest messages the model has not seen, for want of context.
+    """
 
     finish_reason: FinishReason
     usage: Usage
     timings: Timings
+    dropped_messages: int = 0
 
 
 Event = Progress | Text | Thinking | Finished

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ import numpy as np
 from gguf_vl.engine.answer import Answer
 from gguf_vl.engine.embeddings import EmbeddingCache
 from gguf_vl.engine.prompt import Prompt, PromptBuilder
+from gguf_vl.engine.turns import shortest_cut
 from gguf_vl.errors import DoesNotFit, UsageError
 from gguf_vl.native.context import Context
 from gguf_vl.native.model import Model
@@ -29,6 +30,7 @@ from gguf_vl.types import (
     Event,
     Finished,
     FinishReason,
+    Message,
     Picture,
     Progress,
     Request,
@@ -51,6 +53,7 @@ class _Clock:
 
     prompt: Prompt
     arrived: float
+    n_dropped: int
     encode_s: float = 0.0
     prefill_s: float = 0.0
     first_token: float | None = None
@@ -69,6 +72,7 @@ class _Clock:
             reason,
             Usage(self.prompt.n_tokens, self.prompt.image_tokens, self.completion_tokens),
             Timings(self.encode_s, self.prefill_s, first - self.arrived, rate),
+            self.n_dropped,
         )
 
 
@@ -136,15 +140,9 @@ class Runner(Owned):
         Raises `DoesNotFit` before any work when the prompt leaves no room for an answer, `Aborted` after `abort()`.
         """
         self._requests += 1
-        prompt = self._prompts.build(request.messages)
+        prompt, n_dropped = self._prompt(request)
         room = self._context.n_ctx - prompt.n_tokens
-        if room < 1:
-            raise DoesNotFit(
-                f"The prompt takes {prompt.n_tokens} tokens ({prompt.image_tokens} of them pictures), "
-                f"the context holds {self._context.n_ctx}.",
-                "Use a larger `--ctx`, fewer or smaller pictures (`--detail low`), or a shorter text.",
-            )
-        clock = _Clock(prompt, arrived)
+        clock = _Clock(prompt, arrived, n_dropped)
         pictures = self._encode_all(prompt, clock, publish)
         self._prefill(prompt, pictures, clock, publish)
         limit = min(room, request.sampling.max_tokens or room)
@@ -160,6 +158,26 @@ class Runner(Owned):
                     break
         end = clock.finished(reason)
         publish([*answer.finish(), end], end)
+
+    def _prompt(self, request: Request) -> tuple[Prompt, int]:
+        """The request's prompt, and how many of its messages are left out for it to fit."""
+        n_ctx = self._context.n_ctx
+        answer = min(request.sampling.max_tokens or n_ctx, n_ctx // 4)
+
+        def build(messages: Sequence[Message]) -> tuple[Prompt, int]:
+            return self._prompts.build(messages), len(request.messages) - len(messages)
+
+        if request.drop_oldest:
+            prompt, n_dropped = shortest_cut(request.messages, build, lambda made: made[0].n_tokens + answer <= n_ctx)
+        else:
+            prompt, n_dropped = build(request.messages)
+        if prompt.n_tokens >= n_ctx:
+            raise DoesNotFit(
+                f"The prompt takes {prompt.n_tokens} tokens ({prompt.image_tokens} of them pictures), "
+                f"the context holds {n_ctx}.",
+                "Use a larger `--ctx`, fewer or smaller pictures (`--detail low`), or a shorter text.",
+            )
+        return prompt, n_dropped
 
     def _encode_all(self, prompt: Prompt, clock: _Clock, publish: Publish) -> list[NDArray[np.float32]]:
         encoded = []

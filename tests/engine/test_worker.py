@@ -94,6 +94,27 @@ async def test_usage_and_progress_tell_what_was_done() -> None:
     assert end.timings.ttft_s >= end.timings.encode_s + end.timings.prefill_s
 
 
+async def test_a_talk_too_long_for_the_context_is_refused_or_loses_its_oldest_turns_whole() -> None:
+    red, blue = the_picture("red circle"), the_picture("blue square")
+    question = Message("user", (blue, "What colour is the square?"))
+    turn = (Message("user", (red, "What shape is red?")), Message("assistant", ("circle",)))
+    talk = (Message("system", ("Be brief.",)), *turn * 40, question)
+    async with Engine(settings(n_ctx=1024)) as engine:
+        with pytest.raises(DoesNotFit, match=r"takes \d{4,} tokens .* the context holds 1024"):
+            await answer(engine, Request(talk, GREEDY))
+        assert (await engine.stats()).pictures_encoded == 0  # it was counted before anything was encoded
+        events = [event async for event in engine.generate(Request(talk, GREEDY, drop_oldest=True))]
+        alone = Request((Message("user", (blue, "square " * 2000)),), GREEDY, drop_oldest=True)
+        with pytest.raises(DoesNotFit):
+            await answer(engine, alone)
+    end = events[-1]
+    assert isinstance(end, Finished)
+    assert "".join(event.text for event in events if isinstance(event, Text)) == "blue"
+    assert 0 < end.dropped_messages < len(talk) - 2
+    assert end.dropped_messages % len(turn) == 0
+    assert end.usage.prompt_tokens <= 768
+
+
 async def test_loading_reports_progress_up_to_the_whole() -> None:
     seen: list[float] = []
     async with Engine(settings(), on_progress=seen.append):
