@@ -16,7 +16,7 @@ import json
 import random
 import string
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,9 @@ from gguf.constants import LlamaFileType, TokenType
 from pocket.header import describe_text, describe_vision, describe_vocabulary
 
 from gguf_vl import catalogue
-from gguf_vl.catalogue import File, Shape, TextShape, VisionShape
+from gguf_vl.catalogue import File, Shape, VisionShape
+from gguf_vl.gguf.writing import Described
+from gguf_vl.store.blueprint import projector_tensors, text_tensors
 
 POCKET = Path(__file__).parent / "pocket"
 POOL_BLOCKS = (1 << 16) + 1
@@ -57,75 +59,8 @@ class Tensor:
     type: Type
 
 
-def text_tensors(shape: TextShape, quant: str) -> Iterator[Tensor]:
-    """The text tower's tensors with the types llama.cpp's quantiser gives them (`use_more_bits` in llama-quant.cpp)."""
-    most, more = (Type.Q8_0, Type.Q8_0) if quant == "Q8_0" else (Type.Q4_K, Type.Q6_K)
-    n_embd = shape.n_embd
-    yield Tensor("token_embd.weight", (shape.n_vocab, n_embd), more if shape.tied_embeddings else most)
-    yield Tensor("output_norm.weight", (n_embd,), Type.F32)
-    if not shape.tied_embeddings:
-        yield Tensor("output.weight", (shape.n_vocab, n_embd), more)
-    n_q, n_kv = shape.n_head * shape.head_dim, shape.n_head_kv * shape.head_dim
-    for layer in range(shape.n_layer):
-        eighth = shape.n_layer // 8
-        finer = more if layer < eighth or layer >= 7 * shape.n_layer // 8 or (layer - eighth) % 3 == 2 else most
-        tensors = {
-            "attn_norm": ((n_embd,), Type.F32),
-            "attn_q": ((n_q, n_embd), most),
-            "attn_k": ((n_kv, n_embd), most),
-            "attn_v": ((n_kv, n_embd), finer),
-            "attn_output": ((n_embd, n_q), most),
-            "attn_q_norm": ((shape.head_dim,), Type.F32),
-            "attn_k_norm": ((shape.head_dim,), Type.F32),
-            "ffn_norm": ((n_embd,), Type.F32),
-            "ffn_gate": ((shape.n_ff, n_embd), most),
-            "ffn_up": ((shape.n_ff, n_embd), most),
-            "ffn_down": ((n_embd, shape.n_ff), finer),
-        }
-        for part, (size, type_) in tensors.items():
-            yield Tensor(f"blk.{layer}.{part}.weight", size, type_)
-
-
-def projector_tensors(shape: VisionShape, quant: str) -> Iterator[Tensor]:
-    """The vision tower's and the projector's tensors, typed as llama.cpp's converter does."""
-    n_embd, n_merged = shape.n_embd, shape.n_embd * shape.spatial_merge**2
-    kernel = (n_embd, 3, shape.patch_size, shape.patch_size)
-    of_kernel = Type.F16 if quant == "F16" else Type.F32
-    for end in ("", ".1"):
-        yield Tensor(f"v.patch_embd.weight{end}", kernel, of_kernel)
-    yield Tensor("v.patch_embd.bias", (n_embd,), Type.F32)
-    yield Tensor("v.position_embd.weight", (shape.n_positions, n_embd), Type.F32)
-    layers: dict[str, tuple[int, ...]] = {
-        "v.post_ln": (n_embd,),
-        "mm.0": (n_merged, n_merged),
-        "mm.2": (shape.n_out, n_merged),
-    }
-    for layer in range(shape.n_layer):
-        block = f"v.blk.{layer}"
-        layers |= {
-            f"{block}.ln1": (n_embd,),
-            f"{block}.ln2": (n_embd,),
-            f"{block}.attn_qkv": (3 * n_embd, n_embd),
-            f"{block}.attn_out": (n_embd, n_embd),
-            f"{block}.ffn_up": (shape.n_ff, n_embd),
-            f"{block}.ffn_down": (n_embd, shape.n_ff),
-        }
-    for layer in shape.deepstack_layers:
-        block = f"v.deepstack.{layer}"
-        layers |= {
-            f"{block}.norm": (n_merged,),
-            f"{block}.fc1": (n_merged, n_merged),
-            f"{block}.fc2": (shape.n_out, n_merged),
-        }
-    for name, size in layers.items():
-        if len(size) == 1:
-            of_weight = Type.F32
-        elif quant == "Q8_0" and size[1] % GGML_QUANT_SIZES[Type.Q8_0][0] == 0:
-            of_weight = Type.Q8_0
-        else:
-            of_weight = Type.F16
-        yield Tensor(f"{name}.weight", size, of_weight)
-        yield Tensor(f"{name}.bias", size[:1], Type.F32)
+def _tensor(described: Described) -> Tensor:
+    return Tensor(described.name, described.shape[::-1], Type[described.type.name])
 
 
 class Weights:
@@ -225,7 +160,7 @@ def write_text(shape: Shape, quant: str, n_ctx_train: int, path: Path) -> None:
         n_deepstack=len(shape.vision.deepstack_layers),
     )
     describe_vocabulary(writer, *vocabulary(text.n_vocab))
-    _write(writer, list(text_tensors(text, quant)))
+    _write(writer, list(map(_tensor, text_tensors(text, quant.lower()))))
 
 
 def write_projector(shape: VisionShape, quant: str, path: Path) -> None:
@@ -246,7 +181,7 @@ def write_projector(shape: VisionShape, quant: str, path: Path) -> None:
         spatial_merge=shape.spatial_merge,
         deepstack_layers=shape.deepstack_layers,
     )
-    _write(writer, list(projector_tensors(shape, quant)))
+    _write(writer, list(map(_tensor, projector_tensors(shape, quant.lower()))))
 
 
 def _write(writer: GGUFWriter, tensors: list[Tensor]) -> None:

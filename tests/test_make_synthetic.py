@@ -9,46 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGML_QUANT_SIZES
 from gguf.quants import dequantize
 
 from gguf_vl import catalogue
 from gguf_vl.gguf.header import read_header
 from tests.cli.command import gguf_vl
 from tests.scenes import png, scene
+from tests.store.test_blueprint import PUBLISHED_HEADER
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from make_synthetic import SPREAD, Tensor, Type, Weights, projector_tensors, text_tensors, write_projector, write_text
-
-PUBLISHED_HEADER = range(5_900_000, 6_000_000)
-"""Bytes of a published text file before its tensors: a vocabulary of 151,936 entries with its merges."""
-
-
-def n_bytes(tensor: Tensor) -> int:
-    block, width = GGML_QUANT_SIZES[tensor.type]
-    return int(np.prod(tensor.shape)) // block * width
-
-
-@pytest.mark.parametrize("quant", ["Q4_K_M", "Q8_0"])
-@pytest.mark.parametrize("name", ["2b", "4b", "8b"])
-def test_text_tensors_leave_the_published_file_room_for_its_header_only(name: str, quant: str) -> None:
-    model, variant = catalogue.find(f"{name}:{quant.lower()}")
-    assert model.shape is not None
-    assert variant.file.size is not None
-    header = variant.file.size - sum(n_bytes(tensor) for tensor in text_tensors(model.shape.text, quant))
-    assert header in PUBLISHED_HEADER
-
-
-@pytest.mark.parametrize("quant", ["F16", "Q8_0"])
-@pytest.mark.parametrize("name", ["2b", "4b", "8b"])
-def test_projector_tensors_leave_the_published_file_room_for_its_header_only(name: str, quant: str) -> None:
-    model, _ = catalogue.find(name)
-    published = next(p.file.size for p in model.projectors if p.quant == quant.lower())
-    assert model.shape is not None
-    assert published is not None
-    header = published - sum(n_bytes(tensor) for tensor in projector_tensors(model.shape.vision, quant))
-    assert 0 < header < 30_000
+from make_synthetic import SPREAD, Tensor, Type, Weights, write_projector, write_text
 
 
 @pytest.mark.parametrize("type_", [Type.Q4_K, Type.Q6_K, Type.Q8_0, Type.F16, Type.F32])

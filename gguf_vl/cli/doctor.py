@@ -72,6 +72,7 @@ def _examine() -> Iterator[Finding]:
     yield _settings()
     yield _folder()
     yield from _models()
+    yield _plan(machine)
     if machine.trouble is None:
         yield _answer(machine)
 
@@ -184,6 +185,34 @@ def _models() -> Iterator[Finding]:
             )
         else:
             yield Finding("models", "ok", f"{entry.name} ({entry.text.quantisation})")
+
+
+def _plan(machine: Machine) -> Finding:
+    """What would be loaded now, and what would suit this machine."""
+    from gguf_vl.config import Settings, load_settings
+    from gguf_vl.errors import GgufVlError, UsageError
+    from gguf_vl.fit.explain import size
+    from gguf_vl.runtime.planning import plan_chosen, recommend
+
+    try:
+        settings = load_settings({})
+    except UsageError:
+        settings = Settings()
+    try:
+        installed, planned = plan_chosen(settings, machine)
+    except GgufVlError as error:
+        return Finding("plan", "wrong", error.what, error.fix)
+    plan, used = planned.plan, planned.used
+    takes = ", ".join(f"{size(plan.taken(pool.device))} of {pool.device}" for pool in plan.pools)
+    what = f"{installed.name} at {plan.load.n_ctx:,} tokens of context takes {takes}"
+    if used:
+        taken = [f"{size(n_bytes)} of {device}" for device, n_bytes in used.devices.items()]
+        what += f"; it took {', '.join([*taken, f'{size(used.resident)} of RAM'])} when it was loaded"
+    if installed.name == "pocket":
+        chosen = recommend(machine)
+        fix = f"Fetch a Qwen3-VL: `gguf-vl pull` takes {chosen.name}, {chosen.why}."
+        return Finding("plan", "ok", what, fix)
+    return Finding("plan", "warning" if plan.gave_way else "ok", what, "; ".join(plan.gave_way))
 
 
 def _answer(machine: Machine) -> Finding:
