@@ -39,7 +39,7 @@ def _pool(device: Device, machine: Machine, reserve: int | None) -> Pool:
     free = device.free or 0
     if device.unified:
         free = min(free, machine.memory_available)
-    margin, why = _gpu_margin(device)
+    margin, why = _gpu_margin(device, free)
     if reserve is not None:
         margin, why = reserve, "as asked: --reserve"
     return Pool(device.name, device.description, free, margin, why, within=MAIN if device.unified else None)
@@ -50,10 +50,10 @@ def _host_margin(machine: Machine) -> tuple[int, str]:
     return margin, "other programs: a tenth and 128 MiB, 2 GiB at most"
 
 
-def _gpu_margin(device: Device) -> tuple[int, str]:
-    total = device.total or device.free or 0
-    if device.unified:
-        return 128 * MIB + total // 20, "its memory is everybody's: a twentieth and 128 MiB"
+def _gpu_margin(device: Device, free: int) -> tuple[int, str]:
+    if device.unified:  # of what is free: a share of what programs already hold would be left alone twice
+        return 128 * MIB + free // 20, "its memory is everybody's: a twentieth and 128 MiB"
+    total = device.total or free
     if device.shared:
         return max(768 * MIB, total // 20), "a display or other programs use it: a twentieth, 768 MiB at least"
     if device.shared is None:
