@@ -87,8 +87,8 @@ def _projector_places(subject: Subject, pools: Sequence[Pool], wishes: Wishes) -
 
 
 def _rungs(subject: Subject, wishes: Wishes, ladder: _Ladder) -> Iterator[Setting]:
-    trained = subject.text.n_ctx_train
-    contexts = (wishes.n_ctx,) if wishes.n_ctx else tuple(min(each, trained) for each in ladder.contexts)
+    trained, pictured = subject.text.n_ctx_train, 2 * (wishes.image_max_tokens or 0) if subject.projector else 0
+    contexts = (wishes.n_ctx,) if wishes.n_ctx else tuple(min(max(each, pictured), trained) for each in ladder.contexts)
     for n_ctx in dict.fromkeys(contexts):
         for kv_type in (wishes.kv_type,) if wishes.kv_type else ladder.kv_types:
             for image_tokens in _picture_limits(subject, wishes, ladder, n_ctx):
@@ -96,7 +96,10 @@ def _rungs(subject: Subject, wishes: Wishes, ladder: _Ladder) -> Iterator[Settin
 
 
 def _picture_limits(subject: Subject, wishes: Wishes, ladder: _Ladder, n_ctx: int) -> tuple[int, ...]:
-    """Beside a picture that fills the context no question has room: it may take half."""
+    """Beside a picture that fills the context no question has room: it may take half.
+
+    For the same reason `_rungs` takes no context smaller than two of the pictures that were asked for.
+    """
     low, high = subject.limits.min_tokens, subject.limits.max_tokens
     if subject.projector is None:
         return (high,)
