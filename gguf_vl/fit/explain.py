@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gguf_vl.fit.layout import Layout, Setting, Subject
+from gguf_vl.fit.search import CONTEXT, LARGEST_CONTEXT
 from gguf_vl.types import Choice, Learnt, Machine, Pool, Wishes
 
 MIB = 1 << 20
@@ -28,7 +29,11 @@ def gave_way(
         more = _one_more(subject, name, chosen, ideal)
         lacking = Layout(subject, more, pools, learnt).overdrawn(pools)
         line = words.format(chosen=_shown(chosen, name), more=_shown(more, name))
-        lines.append(f"{line}: {lacking[0].device} lacks {size(lacking[1])}" if lacking else line)
+        if lacking:
+            line += f": {lacking[0].device} lacks {size(lacking[1])}"
+        elif name == "image_tokens":
+            line += ": that is half of the context"
+        lines.append(line)
     return tuple(lines)
 
 
@@ -109,10 +114,10 @@ def _layers(subject: Subject, setting: Setting, layout: Layout, machine: Machine
 
 def _projector(setting: Setting, layout: Layout, wishes: Wishes) -> Choice:
     value = "on the GPU" if setting.mmproj_offload else "in main memory"
-    if wishes.mmproj_offload is not None:
-        return Choice("projector", value, "as asked: --mmproj-offload")
-    if not layout.split:
+    if not layout.split or (wishes.n_gpu_layers == 0 and not setting.mmproj_offload):
         return Choice("projector", value, "with the layers")
+    if wishes.mmproj_offload is not None:
+        return Choice("projector", value, f"as asked: --{'' if wishes.mmproj_offload else 'no-'}mmproj-offload")
     why = "a picture is encoded fastest there" if setting.mmproj_offload else "there is no room for it on the GPU"
     return Choice("projector", value, why)
 
@@ -124,7 +129,13 @@ def _context(subject: Subject, setting: Setting, wishes: Wishes) -> Choice:
         return Choice("context", value, "as asked: --ctx" + (beyond if wishes.n_ctx > subject.text.n_ctx_train else ""))
     if setting.n_ctx == subject.text.n_ctx_train:
         return Choice("context", value, "as much as it was trained with")
-    return Choice("context", value, "what the memory left over allows" if setting.n_ctx != 8192 else "the usual one")
+    if setting.n_ctx == CONTEXT:
+        return Choice("context", value, "the usual one")
+    if setting.n_ctx == 2 * (wishes.image_max_tokens or 0):
+        return Choice("context", value, "the largest picture and as much beside it")
+    if setting.n_ctx == LARGEST_CONTEXT * setting.n_seq_max:
+        return Choice("context", value, "more is taken only when asked for: --ctx")
+    return Choice("context", value, "what the memory left over allows")
 
 
 def _pictures(subject: Subject, setting: Setting, wishes: Wishes) -> Choice:
