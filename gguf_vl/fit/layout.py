@@ -130,12 +130,10 @@ class Layout:
     def _spans(self) -> Iterator[tuple[Pool, int, int]]:
         """(GPU, a, b): it holds what the step from `a` to `b` offloaded layers adds. The last layers go first."""
         at = self._setting.n_gpu_layers
-        for place, (pool, count) in enumerate(zip(self._gpus, self.split, strict=True)):
-            if count and any(self.split[place + 1 :]):
+        for pool, count in zip(self._gpus, self.split, strict=True):
+            if count:
                 yield pool, at - count, at
                 at -= count
-            elif count:
-                yield pool, 0, at
 
     def _kv(self) -> Iterator[Allocation]:
         setting, text = self._setting, self._subject.text

@@ -153,6 +153,7 @@ def test_a_unified_gpu_holds_no_more_than_main_memory_has_left() -> None:
     plans = [plan(subject("2b"), machine(4 * GIB, apple_gpu(n * GIB))) for n in (5, 20, 180)]
     assert len({settings_of(found) for found in plans}) == 1
     assert settings_of(plans[0])[3:] == (True, subject("2b").all_layers)
+    assert all(found.pools[1].free <= found.pools[0].free for found in plans)
 
 
 def test_an_integrated_gpu_is_left_alone_where_there_is_a_card() -> None:
@@ -167,6 +168,13 @@ def test_two_cards_hold_what_one_cannot() -> None:
     assert found.load.n_gpu_layers == sum(found.load.split) == subject("8b").all_layers
     assert min(found.load.split) > 0
     assert plan(subject("8b"), machine(PLENTY, card(5 * GIB))).load.n_gpu_layers < subject("8b").all_layers
+
+
+def test_the_first_of_two_cards_has_fewer_layers_where_it_holds_the_projector() -> None:
+    where = machine(PLENTY, card(6 * GIB, 0), card(6 * GIB, 1))
+    found = plan(subject("8b:q8_0"), where)
+    assert (found.load.split, found.mmproj_offload, found.load.n_ctx) == ((18, 19), True, 8192)
+    assert plan(without_projector("8b:q8_0"), where, Wishes(n_ctx=8192)).load.split == (24, 13)
 
 
 def test_the_second_of_two_cards_is_left_empty_where_the_first_holds_everything() -> None:
@@ -265,6 +273,20 @@ def test_the_nearest_context_is_the_largest_that_fits() -> None:
     assert plan(subject("8b"), where, Wishes(n_ctx=n_ctx)).load.n_ctx == n_ctx
     with pytest.raises(DoesNotFit):
         plan(subject("8b"), where, Wishes(n_ctx=n_ctx + 256))
+
+
+@pytest.mark.parametrize(
+    ("where", "wished", "further"),
+    [(machine(PLENTY, card(4 * GIB)), -1, 1), (machine(3 * GIB, card(24 * GIB)), 0, -1)],
+)
+def test_the_nearest_number_of_layers_is_sought_below_and_above(where: Machine, wished: int, further: int) -> None:
+    """Too many are too much for the card, and too few for main memory."""
+    with pytest.raises(DoesNotFit) as error:
+        plan(subject("8b"), where, Wishes(n_gpu_layers=wished))
+    n = int(error.value.fix.split("`")[1].removeprefix("--gpu-layers "))
+    assert plan(subject("8b"), where, Wishes(n_gpu_layers=n)).load.n_gpu_layers == n
+    with pytest.raises(DoesNotFit):
+        plan(subject("8b"), where, Wishes(n_gpu_layers=n + further))
 
 
 def test_wishes_that_only_together_ask_for_too_much_are_told_so() -> None:
