@@ -163,9 +163,10 @@ class EngineSettings:
     """Everything the worker needs to load a model and hold it.
 
     `n_ctx` and `n_batch` are tokens; `n_gpu_layers` -1 offloads all layers, `split` says how many of them each GPU
-    gets, empty leaves it to llama.cpp; `n_threads` serve encoding and decoding; `limits` are the pictures' image tokens
-    that are accepted. `map_weights` maps the file instead of reading it. `proof` is what is done with a picture of the
-    largest size before the model counts as loaded: what encoding it takes is allocated, or it is encoded.
+    gets, empty leaves it to llama.cpp; `embedding_budget` is the bytes of pictures' embeddings that are kept;
+    `n_threads` serve encoding and decoding; `limits` are the pictures' image tokens that are accepted. `map_weights`
+    maps the file instead of reading it. `proof` is what is done with a picture of the largest size before the model
+    counts as loaded: what encoding it takes is allocated, or it is encoded.
     """
 
     model: Path
@@ -178,11 +179,12 @@ class EngineSettings:
     mmproj_offload: bool = True
     map_weights: bool = True
     kv_type: KvType = "f16"
+    embedding_budget: int = 256 * 1024**2
     n_threads: int = 1
     proof: Proof = "none"
 
 
-Purpose = Literal["weights", "KV", "compute", "projector", "encode", "program"]
+Purpose = Literal["weights", "KV", "compute", "projector", "encode", "embeddings", "program"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +351,8 @@ class Wishes:
 class Pool:
     """Memory that a plan draws on. `free` is what is there now, `margin` what is left alone, in bytes.
 
-    What is allocated on a device `within` another pool counts there too: unified memory.
+    What is allocated on a device `within` another pool counts there too: unified memory. One that `maps` computes from
+    the pages of a mapped file: what main memory has mapped of it too stands there once.
     """
 
     device: str
@@ -358,6 +361,7 @@ class Pool:
     margin: int
     margin_why: str
     within: str | None = None
+    maps: bool = False
 
     @property
     def usable(self) -> int:
@@ -379,14 +383,16 @@ class Plan:
     """How a model is loaded here, and what that takes.
 
     `limits` are the image tokens of a picture; without a projector they mean nothing. `map_weights` leaves the weights
-    in the file and maps it. `gave_way` says what was lowered for it to fit, in order. `decode_tps` is the expected
-    tokens per second of one answer, None where the memory's bandwidth is unknown.
+    in the file and maps it. `embedding_budget` is the bytes of pictures' embeddings that may be kept. `gave_way` says
+    what was lowered for it to fit, in order. `decode_tps` is the expected tokens per second of one answer, None where
+    the memory's bandwidth is unknown.
     """
 
     load: Load
     limits: PictureLimits
     mmproj_offload: bool
     map_weights: bool
+    embedding_budget: int
     n_threads: int
     pools: tuple[Pool, ...]
     allocations: tuple[Allocation, ...]

@@ -23,6 +23,7 @@ _LOOKS = {
     "compute": ("▒", "cyan"),
     "projector": ("▚", "green"),
     "encode": ("░", "yellow"),
+    "embeddings": ("▫", "bright_yellow"),
     "program": ("▪", "white"),
     "margin": ("╱", "bright_black"),
     "free": ("·", "bright_black"),

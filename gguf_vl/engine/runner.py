@@ -41,9 +41,6 @@ from gguf_vl.types import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_EMBEDDING_BUDGET = 256 * 1024**2
-"""Bytes of picture embeddings kept: some thirty pictures of 1,024 tokens for the 2B."""
-
 Publish = Callable[[list[Event], Finished], None]
 
 
@@ -89,7 +86,7 @@ class Runner(Owned):
             self._load(settings, on_progress)
             self._prove(meter)
             used = meter.used()
-        self._embeddings = EmbeddingCache(_EMBEDDING_BUDGET)
+        self._embeddings = EmbeddingCache(settings.embedding_budget)
         self._requests = self._encoded = self._reused = 0
         self.info = EngineInfo(self._context.n_ctx, self._vision is not None, time.perf_counter() - began, used)
 

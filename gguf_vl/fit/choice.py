@@ -55,6 +55,8 @@ def _drawback(found: Plan, subject: Subject, wishes: Wishes) -> str:
         return f"it would have room for {found.load.n_ctx:,} tokens of context"
     if subject.projector and not wishes.image_max_tokens and found.limits.max_tokens < LEAST_IMAGE_TOKENS:
         return f"it would have room for pictures of {found.limits.max_tokens} image tokens"
+    if subject.projector and len(found.pools) > 1 and not found.mmproj_offload and wishes.mmproj_offload is None:
+        return "its projector would have no room on the GPU, and pictures would take long"
     return ""
 
 

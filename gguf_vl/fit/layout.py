@@ -13,8 +13,8 @@ from gguf_vl.types import MAIN, Allocation, KvType, Learnt, Load, PictureLimits,
 MIB = 1 << 20
 PROGRAM = 130 * MIB
 """Python, llama.cpp and the vocabulary, before anything is loaded."""
-KEPT_EMBEDDINGS = 256 * MIB
-"""Embeddings of pictures that the engine keeps, at most."""
+KEPT_EMBEDDINGS = 32 * MIB
+"""Embeddings of pictures that the engine keeps for the next question, at least: one of 1,024 tokens for the 2B."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,9 @@ class Layout:
         return min(self._subject.text.n_layer, self._subject.all_layers - self._setting.n_gpu_layers)
 
     def _split_layers(self) -> tuple[int, ...]:
-        """Offloaded layers on each GPU: the first takes what it can, then the next; the last takes all that is left."""
+        """Offloaded layers on each GPU: all on the first that holds them; else the first takes what it can, then the
+        next, and the last takes all that is left.
+        """
         subject, setting = self._subject, self._setting
         if len(self._gpus) < 2:
             return (setting.n_gpu_layers,) if self._gpus else ()
@@ -96,16 +98,17 @@ class Layout:
         offloaded = sizes[: setting.n_gpu_layers]
         sizes = offloaded[1:][::-1] + offloaded[:1]  # layers from first to last, then the output
         layer = memory.kv(subject.text, setting.n_ctx, setting.kv_type, 0, 1)
-        counts = []
-        for place, pool in enumerate(self._gpus):
-            room = pool.usable - memory.compute(subject.text, setting.n_ctx, setting.n_batch)
-            room -= sum(each.n_bytes for each in self._vision() if each.device == pool.device)
-            count = 0
-            is_last = place == len(self._gpus) - 1
-            while sizes and (is_last or sizes[0] + layer <= room):
-                room -= sizes.pop(0) + layer
-                count += 1
-            counts.append(count)
+        rooms = [pool.usable - memory.compute(subject.text, setting.n_ctx, setting.n_batch) for pool in self._gpus]
+        rooms[0] -= sum(each.n_bytes for each in self._vision() if each.device == self._gpus[0].device)
+        whole = sum(sizes) + layer * (len(sizes) - 1)
+        if alone := next((place for place, room in enumerate(rooms) if whole <= room), None):
+            return tuple(len(sizes) if place == alone else 0 for place in range(len(rooms)))
+        counts = [0] * len(rooms)
+        for place, room in enumerate(rooms):
+            left = room
+            while sizes and (place == len(rooms) - 1 or sizes[0] + layer <= left):
+                left -= sizes.pop(0) + layer
+                counts[place] += 1
         return tuple(counts)
 
     def _allocations(self) -> Iterator[Allocation]:
@@ -113,15 +116,14 @@ class Layout:
         yield from self._kv()
         yield from self._compute()
         yield from self._vision()
-        kept = KEPT_EMBEDDINGS if self._subject.projector else 0
-        why = "the worker itself" + (", and embeddings of pictures kept for the next question" if kept else "")
-        yield Allocation(MAIN, "program", PROGRAM + kept, why)
+        yield Allocation(MAIN, "program", PROGRAM, "Python, llama.cpp and the vocabulary")
 
     def _weights(self) -> Iterator[Allocation]:
         subject, n = self._subject, self._setting.n_gpu_layers
         on_host = self._n_layers_on_host
         held = f"{on_host} of {subject.text.n_layer} layers and the token embeddings" if on_host else "token embeddings"
-        yield Allocation(MAIN, "weights", subject.on_host[n], f"{held}, by the file's own list of tensors")
+        if not (n == subject.all_layers and subject.text.tied_embeddings and any(pool.maps for pool in self._gpus)):
+            yield Allocation(MAIN, "weights", subject.on_host[n], f"{held}, by the file's own list of tensors")
         for pool, first, last in self._spans():
             n_bytes = subject.offloaded[last] - subject.offloaded[first]
             why = f"{last - first} layers, the output counted as one, by the file's own list of tensors"
@@ -182,3 +184,4 @@ class Layout:
         else:
             yield Allocation(device, "encode", encode, f"{why}, {how}")
             yield Allocation(MAIN, "encode", memory.pixels(projector, tokens), f"{why}: its pixels and embeddings")
+        yield Allocation(MAIN, "embeddings", KEPT_EMBEDDINGS, "pictures kept for the next question")

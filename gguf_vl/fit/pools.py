@@ -42,7 +42,9 @@ def _pool(device: Device, machine: Machine, reserve: int | None) -> Pool:
     margin, why = _gpu_margin(device, free)
     if reserve is not None:
         margin, why = reserve, "as asked: --reserve"
-    return Pool(device.name, device.description, free, margin, why, within=MAIN if device.unified else None)
+    within = MAIN if device.unified else None
+    maps = device.unified and device.backend in ("MTL", "Metal")
+    return Pool(device.name, device.description, free, margin, why, within, maps)
 
 
 def _host_margin(machine: Machine) -> tuple[int, str]:

@@ -80,6 +80,7 @@ class PlannedEngine(Engine):
             mmproj_offload=plan.mmproj_offload,
             map_weights=plan.map_weights,
             kv_type=plan.load.kv_type,
+            embedding_budget=plan.embedding_budget,
             n_threads=plan.n_threads,
             proof=self._proof(),
         )

@@ -20,7 +20,7 @@ from gguf_vl.types import MAIN, Learnt, Machine, Plan, Used, Wishes
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 TIGHTENED = 0.85
-"""Of what a plan takes beside the program itself, and has run out of memory with, the next may take this share."""
+"""Of what a plan takes for the model, and has run out of memory with, the next may take this share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ def tightened(planned: Planned, error: DoesNotFit) -> Planned:
     named = [pool for pool in planned.plan.pools if pool.device != MAIN and pool.device in error.what]
     missing = dict(planned.learnt.missing)
     for pool in named or planned.plan.pools:
-        taken, program = planned.plan.taken(pool.device), planned.plan.taken(pool.device, "program")
-        target = program + TIGHTENED * (taken - program)
+        fixed = planned.plan.taken(pool.device, "program") + planned.plan.taken(pool.device, "embeddings")
+        target = fixed + TIGHTENED * (planned.plan.taken(pool.device) - fixed)
         missing[pool.device] = missing.get(pool.device, 0) + max(0, pool.usable - round(target))
     return plan_here(planned.candidate, planned.machine, planned.wishes, missing)
 

@@ -62,7 +62,7 @@ def test_what_is_not_useful_any_more_is_tried_only_when_nothing_else_fits() -> N
     assert useful == (4096, "f16", 8192, False, 0)
     with pytest.raises(DoesNotFit):
         plan(subject("8b"), machine(6 * GIB))
-    image_tokens, kv_type, n_ctx, _, _ = settings_of(plan(subject("8b"), machine(7 * GIB)))
+    image_tokens, kv_type, n_ctx, _, _ = settings_of(plan(subject("8b"), machine(6900 * MIB)))
     assert (image_tokens, kv_type, n_ctx) == (256, "q4_0", 4096)
 
 
@@ -244,7 +244,7 @@ def test_weights_are_mapped_only_where_all_layers_are_on_a_gpu() -> None:
     ("where", "wished", "flag"),
     [
         (machine(8 * GIB), Wishes(n_ctx=131_072), "--ctx "),
-        (machine(7100 * MIB), Wishes(kv_type="f16"), "--kv-type q4_0"),
+        (machine(6900 * MIB), Wishes(kv_type="f16"), "--kv-type q8_0"),
         (machine(PLENTY, card(4 * GIB)), Wishes(n_gpu_layers=-1), "--gpu-layers "),
         (machine(3 * GIB, card(24 * GIB)), Wishes(n_gpu_layers=0), "--gpu-layers "),
         (machine(4 * GIB, card(4 * GIB)), Wishes(n_gpu_layers=-1), "--gpu-layers "),
@@ -252,7 +252,7 @@ def test_weights_are_mapped_only_where_all_layers_are_on_a_gpu() -> None:
         (machine(PLENTY, card(GIB)), Wishes(mmproj_offload=True), "--no-mmproj-offload"),
         (machine(1100 * MIB, card(24 * GIB)), Wishes(mmproj_offload=False), "--mmproj-offload"),
         (machine(8 * GIB), Wishes(reserve=6 * GIB), "--reserve "),
-        (machine(7 * GIB), Wishes(n_seq_max=512), "--parallel "),
+        (machine(6900 * MIB), Wishes(n_seq_max=512), "--parallel "),
     ],
 )
 def test_a_wish_that_alone_is_in_the_way_is_named_with_the_nearest_that_fits(

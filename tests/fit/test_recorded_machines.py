@@ -21,14 +21,14 @@ a10g-24gb                 4b       all  gpu  32768  f16   4096  150/s
 a10g-24gb                 8b       all  gpu  32768  f16   4096  84/s
 a10g-24gb                 8b:q8_0  all  gpu  32768  f16   4096  50/s
 container-4gb             2b       0    ram  8192   f16   2048  24/s
-container-4gb             4b       does not fit
+container-4gb             4b       0    ram  4096   q4_0  512   12/s
 container-4gb             8b       does not fit
 container-4gb             8b:q8_0  does not fit
 laptop-iris-xe-16gb       2b       all  gpu  8192   f16   4096  17/s
 laptop-iris-xe-16gb       4b       all  gpu  8192   f16   4096  8/s
 laptop-iris-xe-16gb       8b       all  gpu  8192   f16   4096  5/s
-laptop-iris-xe-16gb       8b:q8_0  does not fit
-macbook-air-m2-8gb        2b       all  gpu  8192   q8_0  1024  57/s
+laptop-iris-xe-16gb       8b:q8_0  all  gpu  2048   q4_0  256   3/s
+macbook-air-m2-8gb        2b       all  gpu  8192   f16   1024  52/s
 macbook-air-m2-8gb        4b       does not fit
 macbook-air-m2-8gb        8b       does not fit
 macbook-air-m2-8gb        8b:q8_0  does not fit
@@ -54,9 +54,9 @@ BEST_FIRST = ("8b:q8_0", "8b", "4b:q8_0", "4b", "2b:q8_0", "2b")
 # Machine, the model that is chosen, and the next better one with what is against it.
 CHOSEN = """
 a10g-24gb                 8b:q8_0
-container-4gb             2b:q8_0  4b: it does not fit: at the least it takes 3.4 GiB of RAM
+container-4gb             2b:q8_0  4b: it would have room for 4,096 tokens of context
 laptop-iris-xe-16gb       4b       4b:q8_0: it would write some 5.0 tokens a second
-macbook-air-m2-8gb        2b       2b:q8_0: it would have room for 2,048 tokens of context
+macbook-air-m2-8gb        2b       2b:q8_0: it would have room for 4,096 tokens of context
 macbook-pro-m3-max-36gb   8b:q8_0
 rtx-3060-12gb             8b:q8_0
 rtx-4090-24gb             8b:q8_0
