@@ -11,6 +11,7 @@ from gguf_vl.config import Settings
 from gguf_vl.errors import DoesNotFit
 from gguf_vl.fit.choice import Chosen, choose
 from gguf_vl.fit.explain import size
+from gguf_vl.fit.layout import KEPT_EMBEDDINGS
 from gguf_vl.fit.plan import plan
 from gguf_vl.hardware.simulation import simulate
 from gguf_vl.runtime import remembered
@@ -101,8 +102,9 @@ def tightened(planned: Planned, error: DoesNotFit) -> Planned:
     named = [pool for pool in planned.plan.pools if pool.device != MAIN and pool.device in error.what]
     missing = dict(planned.learnt.missing)
     for pool in named or planned.plan.pools:
-        fixed = planned.plan.taken(pool.device, "program") + planned.plan.taken(pool.device, "embeddings")
-        target = fixed + TIGHTENED * (planned.plan.taken(pool.device) - fixed)
+        program, embeddings = (planned.plan.taken(pool.device, each) for each in ("program", "embeddings"))
+        model = planned.plan.taken(pool.device) - program - embeddings
+        target = program + min(embeddings, KEPT_EMBEDDINGS) + TIGHTENED * model
         missing[pool.device] = missing.get(pool.device, 0) + max(0, pool.usable - round(target))
     return plan_here(planned.candidate, planned.machine, planned.wishes, missing)
 
