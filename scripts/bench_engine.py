@@ -28,12 +28,14 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from gguf_vl.config import Settings
 from gguf_vl.engine.blocking import BlockingEngine
+from gguf_vl.hardware.machine import probe
 from gguf_vl.media.pictures import load_picture
-from gguf_vl.runtime.engines import make_engine
+from gguf_vl.runtime.candidates import here
+from gguf_vl.runtime.engines import PlannedEngine
 from gguf_vl.runtime.models import Installed, named
-from gguf_vl.types import EngineSettings, Finished, Message, Picture, Request, Sampling
+from gguf_vl.runtime.planning import plan_here
+from gguf_vl.types import EngineSettings, Finished, Message, Picture, Request, Sampling, Wishes
 
 
 def bare_loop(settings: EngineSettings, pipe: Connection) -> None:
@@ -109,7 +111,8 @@ def worker_peak() -> int:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Everything that is printed."""
     installed = named(str(args.model), mmproj=args.mmproj)
-    engine = BlockingEngine(make_engine(installed, Settings(threads=args.threads)))
+    planned = plan_here(here(installed), probe(), Wishes(n_threads=args.threads))
+    engine = BlockingEngine(PlannedEngine(installed, planned))
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     with engine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import BytesIO
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ from gguf_vl.errors import UsageError
 if TYPE_CHECKING:
     from gguf_vl.engine.blocking import BlockingEngine
     from gguf_vl.runtime.models import Installed
-    from gguf_vl.types import Finished, Picture, Request
+    from gguf_vl.types import Finished, Picture, PictureLimits, Request
 
 STDIN = "-"
 
@@ -73,7 +74,7 @@ def ask(
     from gguf_vl.cli.status import Status
     from gguf_vl.engine.blocking import BlockingEngine
     from gguf_vl.hardware.machine import probe
-    from gguf_vl.media.pictures import load_picture
+    from gguf_vl.media.pictures import MAX_BYTES, load_picture
     from gguf_vl.media.resize import limits_for
     from gguf_vl.runtime.engines import PlannedEngine
     from gguf_vl.runtime.planning import plan_chosen
@@ -88,9 +89,14 @@ def ask(
         print(f"{installed.name} was found damaged: gguf-vl verify {installed.name}", file=sys.stderr)
     for line in planned.plan.gave_way:
         print(f"To fit this machine, {line}.", file=sys.stderr)
-    sources = [sys.stdin.buffer.read() if name == STDIN else name for name in pictures]
+    piped = sys.stdin.buffer.read(MAX_BYTES + 1) if STDIN in pictures else b""
+
+    def load(limits: PictureLimits) -> tuple[Picture, ...]:
+        allowed = limits_for(settings.detail, limits)
+        return tuple(load_picture(_Stdin(piped) if name == STDIN else name, allowed) for name in pictures)
+
     limits = planned.plan.limits
-    loaded = tuple(load_picture(source, limits_for(settings.detail, limits)) for source in sources)
+    loaded = load(limits)
     with Status() as status:
         engine = PlannedEngine(
             installed,
@@ -100,8 +106,7 @@ def ask(
         )
         with BlockingEngine(engine) as blocking:
             if engine.settings.limits != limits:  # loading has found less room than was planned
-                limits = engine.settings.limits
-                loaded = tuple(load_picture(source, limits_for(settings.detail, limits)) for source in sources)
+                loaded = load(engine.settings.limits)
             asked: tuple[str | Picture, ...] = (*loaded, question)
             system_turn = (Message("system", (settings.system,)),) if settings.system else ()
             sampling = installed.sampling(settings, pictures=bool(loaded))
@@ -110,6 +115,12 @@ def ask(
                 _print_json(blocking, request, installed, loaded, status)
             else:
                 _print_text(blocking, request, status, stats)
+
+
+class _Stdin(BytesIO):
+    """What came from standard input, which can be read only once."""
+
+    name = "<stdin>"
 
 
 def _sort(words: list[str], images: list[str]) -> tuple[list[str], str]:

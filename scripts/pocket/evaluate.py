@@ -40,14 +40,17 @@ def gguf_vl_asker(folder: Path) -> Iterator[Asker]:
     """Asks the exported pair as a person does: pictures as PNG files, through `gguf_vl` and llama.cpp."""
     from gguf_vl.config import Settings
     from gguf_vl.engine.blocking import BlockingEngine
+    from gguf_vl.hardware.machine import probe
     from gguf_vl.media.pictures import load_picture
-    from gguf_vl.runtime.engines import make_engine
+    from gguf_vl.runtime.candidates import here
+    from gguf_vl.runtime.engines import PlannedEngine
     from gguf_vl.runtime.models import named
+    from gguf_vl.runtime.planning import plan_here, wishes_of
     from gguf_vl.types import Message, Request, Text
 
     settings = Settings(threads=1)
     pocket = named(str(folder / "pocket-F16.gguf"))
-    with BlockingEngine(make_engine(pocket, settings)) as engine:
+    with BlockingEngine(PlannedEngine(pocket, plan_here(here(pocket), probe(), wishes_of(settings)))) as engine:
 
         def answer(pictures: Sequence[Image.Image], question: str, chat: Chat, question_first: bool) -> str:
             seen = [load_picture(_png(picture), pocket.limits) for picture in pictures]
