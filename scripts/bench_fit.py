@@ -190,7 +190,7 @@ def offloaded(files: Files, wishes: argparse.Namespace, ask: Loader) -> Iterator
             yield name | {"projector_on_device": use_gpu, "image_tokens": side**2, "failure": str(error)}
             ask.load_again(**of_one_layer)
             continue
-        said = {"projector": projector.n_bytes, "encode": memory.encode(projector, side**2)}
+        said = {"projector": projector.n_bytes, "encode": memory.encode_buffer(projector, side**2, on_gpu=use_gpu)}
         there = on_device(found["encode"])
         taken = {"projector": sum(found["projector"].values()), "encode": there or sum(found["encode"].values())}
         yield name | {

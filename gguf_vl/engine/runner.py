@@ -105,6 +105,7 @@ class Runner(Owned):
             n_batch=settings.n_batch,
             n_threads=settings.n_threads,
             kv_type=settings.kv_type,
+            offload=settings.n_gpu_layers != 0,
         )
         self._vision = self._load_vision(settings.mmproj) if settings.mmproj else None
 

@@ -11,8 +11,8 @@ from gguf_vl.gguf import ProjectorShape, TextShape
 from gguf_vl.types import MAIN, Allocation, KvType, Learnt, Load, PictureLimits, Pool
 
 MIB = 1 << 20
-PROGRAM = 130 * MIB
-"""Python, llama.cpp and the vocabulary, before anything is loaded."""
+PROGRAM = 180 * MIB
+"""Python, llama.cpp, the vocabulary and their working memory: 152 MiB after a load, more with a full cache (2B)."""
 KEPT_EMBEDDINGS = 32 * MIB
 """Embeddings of pictures that the engine keeps for the next question, at least: one of 1,024 tokens for the 2B."""
 
@@ -29,6 +29,11 @@ class Subject:
     def all_layers(self) -> int:
         """Layers that can be offloaded; the output counts as the last."""
         return self.text.n_layer + 1
+
+    @cached_property
+    def largest_matrix(self) -> int:
+        """Bytes of the largest tensor of a layer."""
+        return max(tensor.n_bytes for tensor in self.text.tensors if tensor.name.startswith("blk."))
 
     @cached_property
     def offloaded(self) -> tuple[int, ...]:
@@ -98,7 +103,8 @@ class Layout:
         offloaded = sizes[: setting.n_gpu_layers]
         sizes = offloaded[1:][::-1] + offloaded[:1]  # layers from first to last, then the output
         layer = memory.kv(subject.text, setting.n_ctx, setting.kv_type, 0, 1)
-        rooms = [pool.usable - memory.compute(subject.text, setting.n_ctx, setting.n_batch) for pool in self._gpus]
+        compute = memory.device_compute(subject.text, setting.n_ctx, setting.n_batch) + self._borrowed
+        rooms = [pool.usable - compute for pool in self._gpus]
         rooms[0] -= sum(each.n_bytes for each in self._vision() if each.device == self._gpus[0].device)
         whole = sum(sizes) + layer * (len(sizes) - 1)
         if alone := next((place for place, room in enumerate(rooms) if whole <= room), None):
@@ -158,13 +164,22 @@ class Layout:
             for pool in self._gpus:
                 yield Allocation(pool.device, "compute", reserved.compute.get(pool.device, 0), why)
             return
-        why = f"batches of {setting.n_batch}, by a formula that is within 1 % of llama.cpp on a CPU"
-        buffer = memory.compute(text, setting.n_ctx, setting.n_batch)
-        inputs = memory.inputs(text, setting.n_ctx, setting.n_batch)
-        host = buffer if self._n_layers_on_host else inputs
+        sizes = text, setting.n_ctx, setting.n_batch
+        on_gpu = list(self._spans())
+        host = memory.inputs(*sizes) if on_gpu else memory.compute(*sizes)
+        why = f"batches of {setting.n_batch}, by a formula that is within 1 % of llama.cpp"
         yield Allocation(MAIN, "compute", host + memory.output(text, setting.n_seq_max), why)
-        for pool, _, _ in self._spans():
-            yield Allocation(pool.device, "compute", buffer, why)
+        for pool, _, _ in on_gpu:
+            yield Allocation(pool.device, "compute", memory.device_compute(*sizes) + self._borrowed, why)
+
+    @property
+    def _borrowed(self) -> int:
+        """What a GPU needs to compute layers that are in main memory: a matrix of theirs, and a cache."""
+        if not self._n_layers_on_host:
+            return 0
+        setting = self._setting
+        kv = memory.kv(self._subject.text, setting.n_ctx, setting.kv_type, 0, 1)
+        return self._subject.largest_matrix + kv
 
     def _vision(self) -> Iterator[Allocation]:
         projector, setting = self._subject.projector, self._setting
@@ -175,13 +190,15 @@ class Layout:
         tokens = setting.image_tokens
         why = f"the largest picture, {tokens:,} image tokens"
         measured = self._learnt.encode.get((device, tokens))
-        encode = memory.encode(projector, tokens) if measured is None else measured
         how = "by a formula" if measured is None else "as it was measured"
-        if device == MAIN:
-            if measured is None:
-                encode += memory.pixels(projector, tokens)
-            yield Allocation(MAIN, "encode", encode, f"{why}, {how}")
+        if measured is not None:
+            encode = measured
+        elif device == MAIN:
+            encode = memory.encode(projector, tokens)
         else:
-            yield Allocation(device, "encode", encode, f"{why}, {how}")
-            yield Allocation(MAIN, "encode", memory.pixels(projector, tokens), f"{why}: its pixels and embeddings")
+            encode = memory.encode_buffer(projector, tokens, on_gpu=True)
+        yield Allocation(device, "encode", encode, f"{why}, {how}")
+        if device != MAIN:
+            beside = memory.beside_encode(projector, tokens)
+            yield Allocation(MAIN, "encode", beside, f"{why}: its pixels and embeddings")
         yield Allocation(MAIN, "embeddings", KEPT_EMBEDDINGS, "pictures kept for the next question")

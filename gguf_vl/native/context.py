@@ -31,13 +31,18 @@ _POSITIONS = 4
 """Positions of one embedding under M-RoPE: time, row, column and an unused fourth, stored section by section."""
 
 
-def parameters(*, n_ctx: int, n_batch: int, kv_type: KvType, n_seq_max: int = 1) -> Any:
-    """`llama_context_params` of a context for `n_seq_max` sequences in one cache, with one output for each."""
+def parameters(*, n_ctx: int, n_batch: int, kv_type: KvType, n_seq_max: int = 1, offload: bool = True) -> Any:
+    """`llama_context_params` of a context for `n_seq_max` sequences in one cache, with one output for each.
+
+    Without `offload` no GPU computes anything, and none is needed for that. With it one computes large batches also of
+    layers that are in main memory.
+    """
     params = llama.llama_context_default_params()
     params.n_ctx = n_ctx
     params.n_batch = params.n_ubatch = n_batch
     params.n_seq_max = params.n_outputs_max = n_seq_max
     params.kv_unified = True
+    params.op_offload = offload
     params.type_k = params.type_v = _KV_TYPES[kv_type]
     params.flash_attn_type = (
         llama.LLAMA_FLASH_ATTN_TYPE_AUTO if kv_type == "f16" else llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
@@ -57,11 +62,13 @@ class Context(Owned):
     method belongs to the thread that made the context. Raises `DoesNotFit` when llama.cpp cannot make the context.
     """
 
-    def __init__(self, model: Model, *, n_ctx: int, n_batch: int, n_threads: int, kv_type: KvType) -> None:
+    def __init__(
+        self, model: Model, *, n_ctx: int, n_batch: int, n_threads: int, kv_type: KvType, offload: bool = True
+    ) -> None:
         self._model = model
         self.n_batch = min(n_batch, n_ctx)
         self._abort = ctypes.create_string_buffer(2)
-        params = parameters(n_ctx=n_ctx, n_batch=self.n_batch, kv_type=kv_type)
+        params = parameters(n_ctx=n_ctx, n_batch=self.n_batch, kv_type=kv_type, offload=offload)
         params.n_threads = params.n_threads_batch = n_threads
         params.abort_callback = _IS_SET
         params.abort_callback_data = ctypes.cast(self._abort, ctypes.c_void_p)

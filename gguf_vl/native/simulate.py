@@ -51,7 +51,7 @@ def simulate(path: Path, n_gpu_layers: int, split: list[int], contexts: list[dic
     if not loaded:
         reason = log.last_complaint() or "llama.cpp gave no reason"
         raise InvalidModelFile(f"{path.name} cannot be read by llama.cpp: {reason}", "Fetch it again.")
-    return [_context(loaded, settings, heard) for settings in contexts]
+    return [_context(loaded, settings | {"offload": n_gpu_layers != 0}, heard) for settings in contexts]
 
 
 def _context(loaded: Any, settings: dict[str, Any], heard: _Heard) -> dict[str, Any]:

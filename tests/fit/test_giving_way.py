@@ -62,16 +62,16 @@ def test_what_is_not_useful_any_more_is_tried_only_when_nothing_else_fits() -> N
     assert useful == (4096, "f16", 8192, False, 0)
     with pytest.raises(DoesNotFit):
         plan(subject("8b"), machine(6 * GIB))
-    image_tokens, kv_type, n_ctx, _, _ = settings_of(plan(subject("8b"), machine(6900 * MIB)))
+    image_tokens, kv_type, n_ctx, _, _ = settings_of(plan(subject("8b"), machine(7000 * MIB)))
     assert (image_tokens, kv_type, n_ctx) == (256, "q4_0", 4096)
 
 
 def test_a_line_for_each_thing_that_gave_way_says_what_is_lacking_for_more() -> None:
     found = plan(subject("8b"), machine(PLENTY, card(6300 * MIB)))
     assert found.gave_way == (
-        "pictures take at most 1,024 image tokens, not 4,096: CUDA0 lacks 437 MiB",
-        "the KV cache is q8_0, not f16: CUDA0 lacks 167 MiB",
-        "the context is 4,096 tokens, not 8,192: CUDA0 lacks 207 MiB",
+        "pictures take at most 1,024 image tokens, not 4,096: CUDA0 lacks 459 MiB",
+        "the KV cache is q8_0, not f16: CUDA0 lacks 148 MiB",
+        "the context is 4,096 tokens, not 8,192: CUDA0 lacks 188 MiB",
     )
     assert plan(subject("8b"), machine(PLENTY, card(24 * GIB))).gave_way == ()
 
@@ -244,7 +244,7 @@ def test_weights_are_mapped_only_where_all_layers_are_on_a_gpu() -> None:
     ("where", "wished", "flag"),
     [
         (machine(8 * GIB), Wishes(n_ctx=131_072), "--ctx "),
-        (machine(6900 * MIB), Wishes(kv_type="f16"), "--kv-type q8_0"),
+        (machine(6900 * MIB), Wishes(kv_type="f16"), "--kv-type q4_0"),
         (machine(PLENTY, card(4 * GIB)), Wishes(n_gpu_layers=-1), "--gpu-layers "),
         (machine(3 * GIB, card(24 * GIB)), Wishes(n_gpu_layers=0), "--gpu-layers "),
         (machine(4 * GIB, card(4 * GIB)), Wishes(n_gpu_layers=-1), "--gpu-layers "),

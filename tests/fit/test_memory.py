@@ -174,4 +174,4 @@ def test_encoding_a_picture_takes_as_many_vectors_for_each_patch_as_llama_cpp_re
     assert projector
     patches = 4 * 4096
     reserved = vectors * 4 * projector.n_embd * patches
-    assert reserved <= memory.encode(projector, 4096) <= 1.03 * reserved
+    assert reserved <= memory.encode_buffer(projector, 4096, on_gpu=False) <= 1.03 * reserved

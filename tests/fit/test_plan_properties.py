@@ -300,5 +300,5 @@ def test_a_refusal_names_what_is_lacking(name: str, where: Machine, wished: Wish
 
 @pytest.mark.parametrize("name", ["macbook-air-m2-8gb", "container-4gb"])
 def test_a_refusal_names_the_memory_that_is_too_small(name: str) -> None:
-    with pytest.raises(DoesNotFit, match=r"takes 5\.8 GiB of RAM.*, \d\.\d GiB more than it has to give"):
+    with pytest.raises(DoesNotFit, match=r"takes 5\.9 GiB of RAM.*, \d\.\d GiB more than it has to give"):
         plan(subject("8b"), recorded(name))

@@ -21,13 +21,13 @@ a10g-24gb                 4b       all  gpu  32768  f16   4096  150/s
 a10g-24gb                 8b       all  gpu  32768  f16   4096  84/s
 a10g-24gb                 8b:q8_0  all  gpu  32768  f16   4096  50/s
 container-4gb             2b       0    ram  8192   f16   2048  24/s
-container-4gb             4b       0    ram  4096   q4_0  512   12/s
+container-4gb             4b       0    ram  4096   q4_0  256   12/s
 container-4gb             8b       does not fit
 container-4gb             8b:q8_0  does not fit
 laptop-iris-xe-16gb       2b       all  gpu  8192   f16   4096  17/s
 laptop-iris-xe-16gb       4b       all  gpu  8192   f16   4096  8/s
 laptop-iris-xe-16gb       8b       all  gpu  8192   f16   4096  5/s
-laptop-iris-xe-16gb       8b:q8_0  all  gpu  2048   q4_0  256   3/s
+laptop-iris-xe-16gb       8b:q8_0  does not fit
 macbook-air-m2-8gb        2b       all  gpu  8192   f16   1024  52/s
 macbook-air-m2-8gb        4b       does not fit
 macbook-air-m2-8gb        8b       does not fit
