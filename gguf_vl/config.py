@@ -164,6 +164,9 @@ class Settings:
     reserve: Annotated[int | None, _Size()] = None
     """Bytes kept free on each GPU, or in main memory where there is none."""
 
+    proof: Annotated[bool, _Switch()] = True
+    """Prove before a model's first answer that the largest picture will find its memory."""
+
     threads: Annotated[int | None, _Number(int, 1, 1024)] = None
     """CPU threads."""
 

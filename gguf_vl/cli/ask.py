@@ -103,6 +103,7 @@ def ask(
             planned,
             on_progress=lambda done: status.show(f"loading {installed.name} … {done:.0%}"),
             tell=lambda line: print(line, file=sys.stderr),
+            prove="first" if settings.proof else "never",
         )
         with BlockingEngine(engine) as blocking:
             if engine.settings.limits != limits:  # loading has found less room than was planned

@@ -124,7 +124,7 @@ def _measured(settings: Settings, planned: Planned) -> tuple[Planned, Used]:
             status.show(f"loading {name} … {done:.0%}" if done < 1 else largest)
 
         engine = PlannedEngine(
-            installed, planned, on_progress=loading, tell=lambda line: print(line, file=sys.stderr), prove=True
+            installed, planned, on_progress=loading, tell=lambda line: print(line, file=sys.stderr), prove="always"
         )
         with BlockingEngine(engine) as blocking:
             used = blocking.start().used

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from gguf_vl.engine.client import Connect, Engine
 from gguf_vl.engine.process import WorkerProcess
@@ -21,8 +22,8 @@ class PlannedEngine(Engine):
     """An engine that loads as planned, and remembers what that took.
 
     It loads with its first use. Where memory does not suffice after all, the plan is tightened and tried again; `tell`
-    gets a line about each step, and `planned` is what is in force. With `prove`, the largest picture is encoded at
-    every load.
+    gets a line about each step, and `planned` is what is in force. `prove` says when the largest picture is tried:
+    the first time that a plan is loaded, at every load and by encoding it, or never.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class PlannedEngine(Engine):
         *,
         on_progress: Callable[[float], None] | None = None,
         tell: Tell = lambda _: None,
-        prove: bool = False,
+        prove: Literal["first", "always", "never"] = "first",
         connect: Connect = WorkerProcess.start,
     ) -> None:
         self.planned = planned
@@ -89,8 +90,8 @@ class PlannedEngine(Engine):
         """On a GPU the largest picture's buffer is taken at every load, so that nobody else can take it; the first time
         the picture is encoded. On a CPU, where that may last minutes, it is allocated once, and encoded when asked.
         """
-        if self._prove:
-            return "encode"
+        if self._prove != "first":
+            return "encode" if self._prove == "always" else "none"
         is_new = self.planned.used is None
         if self.planned.plan.mmproj_offload:
             return "encode" if is_new else "reserve"

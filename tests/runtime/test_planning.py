@@ -80,9 +80,13 @@ async def test_a_load_is_proved_once_and_remembered(planned: Planned) -> None:
     assert PlannedEngine(named("pocket"), planned).settings.proof == "none"
 
 
+def test_a_proof_can_be_skipped(planned: Planned) -> None:
+    assert PlannedEngine(named("pocket"), planned, prove="never").settings.proof == "none"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the most that was ever resident anew")
 async def test_what_encoding_took_is_planned_with_from_then_on(planned: Planned) -> None:
-    async with PlannedEngine(named("pocket"), planned, prove=True) as engine:
+    async with PlannedEngine(named("pocket"), planned, prove="always") as engine:
         used = (await engine.start()).used
     assert used.encode
     again = plan_here(planned.candidate, planned.machine, Wishes())
