@@ -14,8 +14,8 @@ from gguf_vl.fit.layout import Layout, Setting, Subject
 from gguf_vl.types import KvType, Learnt, Pool, Wishes
 
 N_BATCH = 512
-"""Tokens computed at once. On two cores the 2B's prompts go fastest with it (137 tokens a second; 128 with 128, 129 with
-2,048), and its buffer is a quarter of what 2,048 take."""
+"""Tokens computed at once. On two cores the 2B's prompts go fastest with it (137 tokens a second; 128 with 128, and 129
+with 2,048), and its buffer is a quarter of what 2,048 take."""
 CONTEXT = 8192
 """A picture of 4,096 tokens and a long talk about it."""
 LARGEST_CONTEXT = 32_768
