@@ -13,6 +13,7 @@ from gguf_vl.cli import options
 from gguf_vl.cli.printing import harmless
 
 if TYPE_CHECKING:
+    from gguf_vl.config import Settings
     from gguf_vl.types import Device, Machine
 
 GIB = 1024**3
@@ -192,7 +193,7 @@ def _plan(machine: Machine) -> Finding:
     from gguf_vl.config import Settings, load_settings
     from gguf_vl.errors import GgufVlError, UsageError
     from gguf_vl.fit.explain import size
-    from gguf_vl.runtime.planning import plan_chosen, recommend
+    from gguf_vl.runtime.planning import plan_chosen
 
     try:
         settings = load_settings({})
@@ -209,10 +210,22 @@ def _plan(machine: Machine) -> Finding:
         taken = [f"{size(n_bytes)} of {device}" for device, n_bytes in used.devices.items()]
         what += f"; it took {', '.join([*taken, f'{size(used.resident)} of RAM'])} when it was loaded"
     if installed.name == "pocket":
-        chosen = recommend(machine)
-        fix = f"Fetch a Qwen3-VL: `gguf-vl pull` takes {chosen.name}, {chosen.why}."
-        return Finding("plan", "ok", what, fix)
+        return Finding("plan", "ok", what, _suits(machine, settings))
     return Finding("plan", "warning" if plan.gave_way else "ok", what, "; ".join(plan.gave_way))
+
+
+def _suits(machine: Machine, settings: Settings) -> str:
+    from gguf_vl.errors import GgufVlError
+    from gguf_vl.runtime.planning import recommend, wishes_of
+
+    try:
+        chosen = recommend(machine, wishes_of(settings))
+    except GgufVlError as error:
+        return error.what
+    if chosen.plan is None:
+        return f"No published model fits: {chosen.trouble}."
+    better = f" The next better one is {chosen.better}." if chosen.better else ""
+    return f"Fetch a Qwen3-VL: `gguf-vl pull` takes {chosen.name}, {chosen.why}.{better}"
 
 
 def _answer(machine: Machine) -> Finding:

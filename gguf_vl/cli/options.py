@@ -38,7 +38,7 @@ MmprojOffload = Annotated[
 Reserve = Annotated[
     str | None, typer.Option("--reserve", help="Memory to keep free: on each GPU, or the main memory. 4G, 512M, …")
 ]
-Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads; the physical cores by default.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads; the fast cores by default.")]
 Detail = Annotated[str | None, typer.Option("--detail", help="Image tokens per picture: low, auto or high.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Most tokens of the answer.")]
 Temperature = Annotated[float | None, typer.Option("--temperature", help="Randomness; 0 takes the likeliest.")]

@@ -26,7 +26,7 @@ def plan(
         bool, typer.Option("--measured", help="Load the model, encode the largest picture, and show what is used.")
     ] = False,
     machine: Annotated[
-        Path | None, typer.Option("--machine", help="Plan for a recorded machine: `machine` of `plan --json` there.")
+        Path | None, typer.Option("--machine", help="Plan for another machine: what `plan --json` printed there.")
     ] = None,
     mmproj: options.Mmproj = None,
     ctx: options.Ctx = None,
@@ -54,10 +54,13 @@ def plan(
     )
     from gguf_vl.errors import UsageError
     from gguf_vl.runtime.alternatives import alternatives
+    from gguf_vl.runtime.planning import plan_elsewhere_for, plan_for
 
     if measured and machine:
         raise UsageError("Another machine's memory cannot be measured here.", "Run `plan --measured` there.")
-    planned = _planned(settings, _machine(machine), is_here=machine is None)
+    planned, note = (plan_for if machine is None else plan_elsewhere_for)(settings, _machine(machine))
+    if note:
+        print(note, file=sys.stderr)
     used = planned.used if machine is None else None
     if measured:
         planned, used = _measured(settings, planned)
@@ -84,25 +87,6 @@ def _machine(recorded: Path | None) -> Machine:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise MissingOrInvalid(f"{recorded} cannot be read: {why}.", "Give a file with a recorded machine.") from error
-
-
-def _planned(settings: Settings, machine: Machine, *, is_here: bool) -> Planned:
-    """The plan for the model of the settings; without one, for what would be used or what suits the machine."""
-    from gguf_vl.runtime.candidates import of_name, published
-    from gguf_vl.runtime.planning import plan_chosen, plan_elsewhere, plan_here, recommend, wishes_of
-
-    wishes = wishes_of(settings)
-    if settings.model:
-        candidate = of_name(settings.model, settings.mmproj)
-    else:
-        if is_here:
-            installed, planned = plan_chosen(settings, machine)
-            if installed.name != "pocket":
-                return planned
-        chosen = recommend(machine)
-        print(f"{chosen.name} suits {'this' if is_here else 'that'} machine: {chosen.why}.", file=sys.stderr)
-        candidate = published(chosen.name)
-    return (plan_here if is_here else plan_elsewhere)(candidate, machine, wishes)
 
 
 def _measured(settings: Settings, planned: Planned) -> tuple[Planned, Used]:

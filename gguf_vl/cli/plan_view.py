@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +19,7 @@ from gguf_vl.runtime.alternatives import Alternative
 from gguf_vl.runtime.planning import Planned
 from gguf_vl.types import MAIN, Machine, Plan, Pool, Used
 
-_LOOKS = {
+_LOOKS: Mapping[str, tuple[str, str]] = {
     "weights": ("█", "blue"),
     "KV": ("▓", "magenta"),
     "compute": ("▒", "cyan"),
@@ -31,6 +33,12 @@ _LOOKS = {
 """Each part's character and colour; the characters alone tell the parts apart where there is no colour."""
 
 
+_Looks = Mapping[str, tuple[str, str]]
+_ASCII_LOOKS: _Looks = {
+    purpose: (character, _LOOKS[purpose][1]) for purpose, character in zip(_LOOKS, "#K=PEep/.", strict=True)
+}
+
+
 class _Part(NamedTuple):
     purpose: str
     n_bytes: int
@@ -40,18 +48,34 @@ def show(planned: Planned, used: Used | None, others: Sequence[Alternative]) -> 
     """Print it all to standard output."""
     console = Console(highlight=False, soft_wrap=False)
     width = min(console.width, 120)
+    looks = _LOOKS if _can_show("".join(character for character, _ in _LOOKS.values())) else _ASCII_LOOKS
     parts: list[RenderableType] = [
         _heading(planned),
-        *(_device(planned.plan, pool, width) for pool in planned.plan.pools),
+        *(_device(planned.plan, pool, width, looks) for pool in planned.plan.pools),
     ]
     if used:
         parts += [_beside(planned.plan, used), ""]
     parts.append(_settings(planned.plan))
     if planned.plan.gave_way:
-        parts += ["", "[bold]To fit[/bold]", *(Text(f"  {harmless(line)}") for line in planned.plan.gave_way)]
+        lines = (Padding(harmless(line), (0, 0, 0, 2)) for line in planned.plan.gave_way)
+        parts += ["", "[bold]To fit[/bold]", *lines]
     if others:
         parts += ["", _others(planned.plan, others)]
-    console.print(Group(*parts), width=width)
+    if console.is_terminal:
+        console.print(Group(*parts), width=width)
+        return
+    with console.capture() as captured:
+        console.print(Group(*parts), width=width)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def _can_show(characters: str) -> bool:
+    """Whether standard output's encoding has these."""
+    try:
+        characters.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _heading(planned: Planned) -> Text:
@@ -75,22 +99,22 @@ def _machine(machine: Machine) -> str:
     return harmless(f"{chip}, {machine.cores} cores, {size(machine.memory_total)} of memory")
 
 
-def _device(plan: Plan, pool: Pool, width: int) -> RenderableType:
+def _device(plan: Plan, pool: Pool, width: int, looks: _Looks) -> RenderableType:
     parts = _parts(plan, pool)
     total = sum(part.n_bytes for part in parts)
     within = f" (within {pool.within})" if pool.within else ""
     left = Text.assemble((pool.device, "bold"), f"  {harmless(pool.description)}{within}")
-    right = f"{size(plan.taken(pool.device))} of {size(pool.free)} free"
-    head = Table.grid(expand=True)
-    head.add_column(overflow="ellipsis", no_wrap=True)
-    head.add_column(justify="right", no_wrap=True)
-    head.add_row(left, right)
+    right = f"takes {size(plan.taken(pool.device))} of {size(pool.free)} that are free"
+    head: RenderableType = Group(left, right)
+    if left.cell_len + 2 + len(right) <= width:
+        left.append(right.rjust(width - left.cell_len))
+        head = left
     bar = Text(no_wrap=True)
     for part, cells in zip(parts, _cells([part.n_bytes for part in parts], total, width), strict=True):
-        character, colour = _LOOKS[part.purpose]
+        character, colour = looks[part.purpose]
         bar.append(character * cells, colour)
-    numbers = _wrapped([f"{_LOOKS[part.purpose][0]} {part.purpose} {size(part.n_bytes)}" for part in parts], width)
-    for character, colour in _LOOKS.values():
+    numbers = _wrapped([f"{looks[part.purpose][0]} {part.purpose} {size(part.n_bytes)}" for part in parts], width)
+    for character, colour in looks.values():
         numbers.highlight_regex(re.escape(character), colour)
     return Group(head, bar, numbers, "")
 
@@ -172,8 +196,11 @@ def _others(plan: Plan, others: Sequence[Alternative]) -> Table:
 def _outcome(plan: Plan, other: Plan) -> str:
     """What is otherwise, in a line."""
     device = plan.pools[1].device if plan.load.n_gpu_layers else MAIN
-    more = other.taken(device) - plan.taken(device)
-    words = [f"{size(abs(more))} {'more' if more > 0 else 'less'} of {device}"]
+    words = []
+    for name in dict.fromkeys((device, MAIN)):
+        more = other.taken(name) - plan.taken(name)
+        if name == device or abs(more) >= 256 << 20:
+            words.append(f"{size(abs(more))} {'more' if more > 0 else 'less'} of {name}")
     before = {each.name: each.value for each in plan.choices}
     words += [
         f"{each.name} {each.value}"

@@ -12,6 +12,7 @@ from gguf_vl.cli import options
 from gguf_vl.cli.printing import harmless
 
 if TYPE_CHECKING:
+    from gguf_vl.config import Settings
     from gguf_vl.store.wishes import Plan
 
 
@@ -41,7 +42,7 @@ def pull(
             "Carry the model here: `gguf-vl bundle create` on another machine, then `gguf-vl bundle install FILE`; "
             "or take files that are here: `gguf-vl import PATH`.",
         )
-    wishes = models or [_recommended()]
+    wishes = models or [_recommended(settings)]
     if name and len(wishes) > 1:
         raise UsageError("--name names one model, and several are to be pulled.", "Pull them one by one.")
     plans = [plan_of(wish, mmproj=mmproj, source=source, name=name, choose=_choose) for wish in wishes]
@@ -55,11 +56,14 @@ def pull(
     end_with(errors)
 
 
-def _recommended() -> str:
+def _recommended(settings: Settings) -> str:
+    from gguf_vl.errors import DoesNotFit
     from gguf_vl.hardware.machine import probe
-    from gguf_vl.runtime.planning import recommend
+    from gguf_vl.runtime.planning import recommend, wishes_of
 
-    chosen = recommend(probe())
+    chosen = recommend(probe(), wishes_of(settings))
+    if chosen.plan is None:
+        raise DoesNotFit(f"No published model fits this machine: {chosen.trouble}.", "Name one to fetch it anyway.")
     print(f"{chosen.name} suits this machine: {chosen.why}.", file=sys.stderr)
     if chosen.better:
         print(f"The next better one is {chosen.better}.", file=sys.stderr)

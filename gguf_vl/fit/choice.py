@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gguf_vl.errors import DoesNotFit
 from gguf_vl.fit.layout import Subject
@@ -13,25 +13,29 @@ from gguf_vl.types import Machine, Plan, Wishes
 
 LEAST_TPS = 8.0
 """Tokens per second below which waiting for an answer is tiresome: people read four or five words a second."""
+CAREFUL_BANDWIDTH = 20e9
+"""Bytes per second of main memory, where that is unknown: half of what two channels of DDR4 give."""
 LEAST_IMAGE_TOKENS = 1024
 """Smaller pictures lose what is printed in them, and boxes become coarse (llama.cpp #16842)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The model to take. `plan` is None where not even that one fits; `why` and `better` are clauses for a person,
-    `better` empty where there is no better one.
+    """The model to take. `plan` is None where not even that one fits, and `trouble` says why; `why` and `better` are
+    clauses for a person, `better` empty where there is no better one.
     """
 
     name: str
     plan: Plan | None
     why: str
     better: str
+    trouble: str = ""
 
 
 def choose(candidates: Sequence[tuple[str, Subject]], machine: Machine, wishes: Wishes = Wishes()) -> Chosen:  # noqa: B008
     """The first of the candidates, the best first, that runs well; else the last, if it fits at all."""
     better = ""
+    machine = replace(machine, bandwidth=machine.bandwidth or CAREFUL_BANDWIDTH)
     for name, subject in candidates:
         found: Plan | None = None
         try:
@@ -42,7 +46,7 @@ def choose(candidates: Sequence[tuple[str, Subject]], machine: Machine, wishes: 
         except DoesNotFit as error:
             trouble = error.what[0].lower() + error.what[1:].rstrip(".")
         if name == candidates[-1][0]:
-            return Chosen(name, found, f"it is the smallest, though {trouble}", better)
+            return Chosen(name, found, f"it is the smallest, though {trouble}", better, trouble)
         better = f"{name}: {trouble}"
     raise ValueError("no candidates")
 

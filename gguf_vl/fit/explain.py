@@ -83,7 +83,7 @@ def choices(
     found.append(Choice("KV cache", setting.kv_type, asked if wishes.kv_type else kv_why[setting.kv_type]))
     if subject.projector:
         found.append(_pictures(subject, setting, wishes))
-    found.append(Choice("batch", f"{setting.n_batch} tokens", "larger ones need more memory and are hardly faster"))
+    found.append(Choice("batch", f"{setting.n_batch} tokens", "larger ones take more memory and bring little"))
     if setting.n_seq_max > 1:
         found.append(Choice("parallel", str(setting.n_seq_max), "as asked: they share the context"))
     found.append(Choice("threads", str(n_threads), _why_threads(n_threads, machine, wishes)))
@@ -114,6 +114,8 @@ def _layers(subject: Subject, setting: Setting, layout: Layout, machine: Machine
 
 def _projector(setting: Setting, layout: Layout, wishes: Wishes) -> Choice:
     value = "on the GPU" if setting.mmproj_offload else "in main memory"
+    if wishes.mmproj_offload and not layout.split:
+        return Choice("projector", value, "it was asked onto a GPU, and llama.cpp can use none here")
     if not layout.split or (wishes.n_gpu_layers == 0 and not setting.mmproj_offload):
         return Choice("projector", value, "with the layers")
     if wishes.mmproj_offload is not None:
@@ -130,7 +132,7 @@ def _context(subject: Subject, setting: Setting, wishes: Wishes) -> Choice:
     if setting.n_ctx == subject.text.n_ctx_train:
         return Choice("context", value, "as much as it was trained with")
     if setting.n_ctx == CONTEXT:
-        return Choice("context", value, "the usual one")
+        return Choice("context", value, "room for the largest picture and a long talk")
     if setting.n_ctx == 2 * (wishes.image_max_tokens or 0):
         return Choice("context", value, "the largest picture and as much beside it")
     if setting.n_ctx == LARGEST_CONTEXT * setting.n_seq_max:
@@ -142,7 +144,9 @@ def _pictures(subject: Subject, setting: Setting, wishes: Wishes) -> Choice:
     side = round(setting.image_tokens**0.5) * 32
     value = f"{setting.image_tokens:,} image tokens"
     if wishes.image_max_tokens:
-        return Choice("pictures", value, "as asked: --image-max-tokens")
+        beyond = f", beyond the {subject.limits.max_tokens:,} it was made for"
+        is_beyond = setting.image_tokens > subject.limits.max_tokens
+        return Choice("pictures", value, f"as asked: --image-max-tokens{beyond if is_beyond else ''}")
     if setting.image_tokens == subject.limits.max_tokens:
         return Choice("pictures", value, f"some {side}×{side} pixels, as much as the model takes")
     return Choice("pictures", value, f"some {side}×{side} pixels; larger ones are shrunk")

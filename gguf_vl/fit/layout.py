@@ -80,7 +80,7 @@ class Layout:
 
     def overdrawn(self, pools: Sequence[Pool]) -> tuple[Pool, int] | None:
         """The pool that lacks most, and how many bytes; None when everything fits."""
-        lacking = [(pool, self._taken(pool, pools) - pool.usable) for pool in pools]
+        lacking = [(pool, taken - pool.free + pool.margin) for pool in pools if (taken := self._taken(pool, pools))]
         pool, n_bytes = max(lacking, key=lambda each: each[1])
         return (pool, n_bytes) if n_bytes > 0 else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gguf_vl.errors import UsageError
 from gguf_vl.fit.explain import choices, gave_way
 from gguf_vl.fit.layout import KEPT_EMBEDDINGS, Subject
 from gguf_vl.fit.pools import pools_of
@@ -22,8 +23,12 @@ spin while they wait for each other, made `pocket` a hundred times slower with t
 def plan(subject: Subject, machine: Machine, wishes: Wishes = Wishes(), learnt: Learnt = Learnt()) -> Plan:  # noqa: B008
     """How to load the subject on this machine, as well as it goes, with every wish kept.
 
-    Raises `DoesNotFit`, which says what lacks how much, and the nearest wishes that do fit.
+    Raises `DoesNotFit`, which says what lacks how much, and the nearest wishes that do fit; `UsageError` for wishes
+    that contradict each other.
     """
+    if subject.projector and wishes.n_ctx and wishes.image_max_tokens and wishes.image_max_tokens >= wishes.n_ctx:
+        what = f"A picture of {wishes.image_max_tokens} image tokens cannot stand in a context of {wishes.n_ctx}."
+        raise UsageError(what, "Ask for a larger --ctx, or a smaller --image-max-tokens.")
     pools = pools_of(machine, wishes.reserve, learnt.missing)
     found = search(subject, pools, wishes, learnt)
     if found is None:

@@ -48,6 +48,8 @@ def _pool(device: Device, machine: Machine, reserve: int | None) -> Pool:
 
 
 def _host_margin(machine: Machine) -> tuple[int, str]:
+    if machine.memory_limit:
+        return 64 * MIB + machine.memory_available // 20, "what else counts against the limit: a twentieth and 64 MiB"
     margin = min(2 * GIB, 128 * MIB + machine.memory_available // 10)
     return margin, "other programs: a tenth and 128 MiB, 2 GiB at most"
 

@@ -32,7 +32,7 @@ class _Ladder:
 
 
 _USEFUL = _Ladder((CONTEXT, CONTEXT // 2), ("f16", "q8_0"), (4096, 2048, 1024))
-_LEAST = _Ladder((CONTEXT // 2, CONTEXT // 4), ("q8_0", "q4_0"), (512, 256))
+_LEAST = _Ladder((CONTEXT, CONTEXT // 2, CONTEXT // 4), ("f16", "q8_0", "q4_0"), (512, 256))
 """Tried only when nothing useful fits anywhere."""
 
 

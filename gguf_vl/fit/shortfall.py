@@ -39,7 +39,8 @@ def shortfall(subject: Subject, machine: Machine, wishes: Wishes, learnt: Learnt
     wished = " ".join(_flag(name, getattr(wishes, name)) for name in _FLAGS if _is_set(wishes, name))
     what = (
         f"{'It' if not wished else f'With {wished} it'} does not fit: at the least it takes "
-        f"{size(pool.usable + n_bytes)} of {_named(pool)}, {size(_up(n_bytes))} more than it has to give{_left(pool)}."
+        f"{size(pool.free - pool.margin + n_bytes)} of {_named(pool)}, {size(_up(n_bytes))} more than it has to give"
+        f"{_left(pool)}."
     )
     nearest = [_flag(name, value) for name, value in _nearest(subject, pools, wishes, fits)]
     if nearest:
@@ -75,7 +76,7 @@ def _flag(name: str, value: object) -> str:
     if name == "mmproj_offload" and value is False:
         return "--no-mmproj-offload"
     if name == "reserve" and isinstance(value, int):
-        value = f"{value / (1 << 30):.1f}G"
+        value = f"{value / (1 << 30):.1f}G" if value >= 1 << 30 or not value else f"{value >> 20}M"
     return _FLAGS[name].format(value)
 
 

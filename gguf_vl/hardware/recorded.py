@@ -30,11 +30,16 @@ def machine_from_json(text: str) -> Machine:
         found = json.loads(text)
     except ValueError as error:
         raise MissingOrInvalid(f"This is not a recorded machine: it is not JSON ({error}).", _FIX) from None
+    if isinstance(found, dict) and isinstance(found.get("machine"), dict):  # all that `plan --json` prints
+        found = found["machine"]
     if isinstance(found, dict):
         source = found.pop("source", "")
         if not isinstance(source, str):
             raise _wrong("source", source, "a text")
-    return _read(Machine, found, "")
+    machine = _read(Machine, found, "")
+    if machine.cores < 1:
+        raise _wrong("cores", machine.cores, "1 or more")
+    return machine
 
 
 def _read(kind: type[T], found: Any, place: str) -> T:

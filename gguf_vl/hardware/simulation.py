@@ -54,11 +54,9 @@ def _asked(path: Path, n_gpu_layers: int, split: tuple[int, ...], loads: list[Lo
             timeout=_CHILD_S,
             env=os.environ | {"GGML_NO_BACKTRACE": "1"},
         )
-    except (OSError, subprocess.TimeoutExpired):
+        answers = list(zip(loads, json.loads(done.stdout), strict=True))
+    except (OSError, ValueError, subprocess.TimeoutExpired):  # also what a driver has printed into it
         return {}
-    if done.returncode != 0:
-        return {}
-    answers = zip(loads, json.loads(done.stdout), strict=True)
     return {load: Reserved(answer["compute"], answer["output"]) for load, answer in answers if "compute" in answer}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import deque
 
 from llama_cpp import llama_cpp as llama
@@ -32,6 +33,10 @@ class _Lines:
             if self._level >= logging.ERROR:
                 self.complaints.append(line)
 
+
+COMPUTE = re.compile(r"sched_reserve:\s+(\S+) compute buffer size = +([\d.]+) MiB")
+OUTPUT = re.compile(r"llama_context:\s+(\S+) +output buffer size = +([\d.]+) MiB")
+"""Lines of llama.cpp 0c1e57098 that name a buffer (a device's, or one in main memory) and its size."""
 
 _lines = _Lines()
 _callback = llama.llama_log_callback(_lines.write)  # ctypes needs it kept alive for as long as llama.cpp may log

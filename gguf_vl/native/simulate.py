@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,6 @@ from gguf_vl.errors import InvalidModelFile
 from gguf_vl.native import log, model
 from gguf_vl.native.context import parameters
 
-_COMPUTE = re.compile(r"sched_reserve:\s+(\S+) compute buffer size = +([\d.]+) MiB")
-_OUTPUT = re.compile(r"llama_context:\s+\S+ +output buffer size = +([\d.]+) MiB")
 MIB = 1 << 20
 
 
@@ -61,8 +58,8 @@ def _context(loaded: Any, settings: dict[str, Any], heard: _Heard) -> dict[str, 
         return {"failure": log.last_complaint() or "llama.cpp gave no reason"}
     llama.llama_free(context)
     text = "\n".join(heard.lines)
-    compute = {name: round(float(size) * MIB) for name, size in _COMPUTE.findall(text)}
-    return {"compute": compute, "output": round(sum(float(size) for size in _OUTPUT.findall(text)) * MIB)}
+    compute = {name: round(float(size) * MIB) for name, size in log.COMPUTE.findall(text)}
+    return {"compute": compute, "output": round(sum(float(size) for _, size in log.OUTPUT.findall(text)) * MIB)}
 
 
 if __name__ == "__main__":

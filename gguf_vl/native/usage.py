@@ -20,10 +20,10 @@ MIB = 1 << 20
 _LINES: tuple[tuple[Purpose, re.Pattern[str]], ...] = (
     ("weights", re.compile(r"load_tensors:\s+(\S+) model buffer size = +([\d.]+) MiB")),
     ("KV", re.compile(r"llama_kv_cache:\s+(\S+) KV buffer size = +([\d.]+) MiB")),
-    ("compute", re.compile(r"sched_reserve:\s+(\S+) compute buffer size = +([\d.]+) MiB")),
-    ("compute", re.compile(r"llama_context:\s+(\S+) +output buffer size = +([\d.]+) MiB")),
+    ("compute", log.COMPUTE),
+    ("compute", log.OUTPUT),
 )
-"""Lines of llama.cpp 0c1e57098 that name a buffer (a device's, or one in main memory) and its size."""
+"""Lines of llama.cpp's log with a buffer's place and size, and what it is for."""
 _PROJECTOR_PLACE = re.compile(r"clip_ctx: CLIP using (\S+) backend")
 _PROJECTOR = re.compile(r"load_hparams: model size: +([\d.]+) MiB")
 
@@ -67,7 +67,7 @@ class Meter(logging.Handler):
         resident = _forget_peak()
         yield
         if before is not None:
-            self._encode = before - free_bytes()[self._projector_place]
+            self._encode = before - free_bytes().get(self._projector_place, before)
         elif resident is not None:
             self._encode = max(0, _peak() - resident)
 

@@ -10,7 +10,7 @@ from gguf_vl.errors import DoesNotFit, GgufVlError
 from gguf_vl.fit.plan import plan
 from gguf_vl.runtime.candidates import Candidate, published
 from gguf_vl.runtime.planning import Planned
-from gguf_vl.types import KvType, Plan, Wishes
+from gguf_vl.types import KvType, Learnt, Plan, Wishes
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,16 @@ def alternatives(planned: Planned) -> list[Alternative]:
     kv_types: tuple[KvType, ...] = ("f16", "q8_0", "q4_0")
     for kv_type in kv_types:
         if kv_type != load.kv_type:
-            same = replace(wishes, kv_type=kv_type, n_ctx=load.n_ctx)
-            found.append(_other(f"--kv-type {kv_type}", planned.candidate, planned, same))
+            found.append(_other(f"--kv-type {kv_type}", planned.candidate, planned, replace(wishes, kv_type=kv_type)))
     found += [_other(each.name, each, planned, wishes) for each in _siblings(planned.candidate)]
     return found
 
 
 def _other(wish: str, candidate: Candidate, planned: Planned, wishes: Wishes) -> Alternative:
     try:
-        return Alternative(wish, plan(candidate.subject, planned.machine, wishes, planned.learnt))
+        # What llama.cpp said and what was measured is about the planned files alone.
+        learnt = planned.learnt if candidate is planned.candidate else Learnt(missing=planned.learnt.missing)
+        return Alternative(wish, plan(candidate.subject, planned.machine, wishes, learnt))
     except DoesNotFit as error:
         return Alternative(wish, None, error.what)
 

@@ -62,12 +62,19 @@ def published(name: str) -> Candidate:
 
 
 def of_name(name: str, mmproj: Path | None = None) -> Candidate:
-    """The model of that name or path, if it is here; else the published one of that name. Raises `ModelNotFound`."""
+    """The model of that name or path, if it is here; else the published one of that name, with its own projector.
+
+    Raises `ModelNotFound`, and what `models.named` raises.
+    """
     try:
         return here(named(name, mmproj=mmproj))
     except ModelNotFound:
-        try:
-            return published(name)
-        except ModelNotFound:
-            pass
-        raise
+        if mmproj or name not in catalogue_names():
+            raise
+        return published(name)
+
+
+def catalogue_names() -> set[str]:
+    """Every name that the catalogue gives a published model: `8b`, `8b:q8_0`, …"""
+    models = [model for model in catalogue.load_catalogue().values() if not model.embedded]
+    return {name for model in models for name in (model.name, *(f"{model.name}:{v.quant}" for v in model.variants))}

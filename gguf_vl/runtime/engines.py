@@ -47,6 +47,7 @@ class PlannedEngine(Engine):
     async def start(self) -> EngineInfo:
         """Load the model, unless it is loaded, and remember what that took."""
         info = await super().start()
+        self._failures = 0
         if self.settings.proof != "none" and info is not self._remembered:
             self.planned.remember(info.used)
             self._remembered = info
@@ -55,6 +56,7 @@ class PlannedEngine(Engine):
     def _tighten(self, _settings: EngineSettings, error: DoesNotFit) -> EngineSettings:
         self._failures += 1
         if self._failures == ATTEMPTS:
+            self._failures = 0
             raise DoesNotFit(
                 f"Memory ran out {ATTEMPTS} times while loading {self._installed.name}: {error.what}",
                 "Close other programs, or ask for less: see `gguf-vl plan` for what takes how much.",

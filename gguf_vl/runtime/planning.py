@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from gguf_vl.config import Settings
-from gguf_vl.errors import DoesNotFit
+from gguf_vl.errors import DoesNotFit, UsageError
 from gguf_vl.fit.choice import Chosen, choose
 from gguf_vl.fit.explain import size
 from gguf_vl.fit.layout import KEPT_EMBEDDINGS
 from gguf_vl.fit.plan import plan
 from gguf_vl.hardware.simulation import simulate
 from gguf_vl.runtime import remembered
-from gguf_vl.runtime.candidates import PUBLISHED, Candidate, here, published
+from gguf_vl.runtime.candidates import PUBLISHED, Candidate, here, of_name, published
 from gguf_vl.runtime.models import Installed, best_first, wished
-from gguf_vl.types import MAIN, Learnt, Machine, Plan, Used, Wishes
+from gguf_vl.types import MAIN, Learnt, Machine, Plan, Pool, Used, Wishes
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})
+SLACK = 0.05
+"""What is planned beyond a measured figure."""
+_OF_A_GPU = re.compile(r"cuda|hip|rocm|vulkan|metal|sycl|device", re.IGNORECASE)
 TIGHTENED = 0.85
 """Of what a plan takes for the model, and has run out of memory with, the next may take this share."""
 
@@ -41,11 +45,15 @@ class Planned:
 
     def remember(self, used: Used) -> None:
         """Keep what its load has taken, for the next plan."""
-        remembered.remember(self._key, used)
-        if used.encode and self.candidate.mmproj:
-            device = self.plan.pools[1].device if self.plan.mmproj_offload else MAIN
+        before = self.used
+        remembered.remember(self._key, used if used.encode or not before else replace(used, encode=before.encode))
+        device = self.plan.pools[1].device if self.plan.mmproj_offload else MAIN
+        planned = next((n.n_bytes for n in self.plan.allocations if (n.device, n.purpose) == (device, "encode")), 0)
+        # Other programs take and give memory meanwhile: what is far from the plan was not measured.
+        if used.encode and self.candidate.mmproj and planned / 2 < used.encode < planned * 2:
             key = _encode_key(self.candidate, self.candidate.mmproj, self.machine)
-            remembered.remember_encode(key, device, self.plan.limits.max_tokens, used.encode)
+            n_bytes = round(used.encode * (1 + SLACK))
+            remembered.remember_encode(key, device, self.plan.limits.max_tokens, n_bytes)
 
     @property
     def _key(self) -> str:
@@ -99,14 +107,19 @@ def plan_elsewhere(candidate: Candidate, machine: Machine, wishes: Wishes) -> Pl
 
 def tightened(planned: Planned, error: DoesNotFit) -> Planned:
     """The plan to try when this one has run out of memory. Raises `DoesNotFit` when nothing smaller is left."""
-    named = [pool for pool in planned.plan.pools if pool.device != MAIN and pool.device in error.what]
     missing = dict(planned.learnt.missing)
-    for pool in named or planned.plan.pools:
+    for pool in _short(error, planned.plan.pools):
         program, embeddings = (planned.plan.taken(pool.device, each) for each in ("program", "embeddings"))
         model = planned.plan.taken(pool.device) - program - embeddings
         target = program + min(embeddings, KEPT_EMBEDDINGS) + TIGHTENED * model
         missing[pool.device] = missing.get(pool.device, 0) + max(0, pool.usable - round(target))
     return plan_here(planned.candidate, planned.machine, planned.wishes, missing)
+
+
+def _short(error: DoesNotFit, pools: Sequence[Pool]) -> Sequence[Pool]:
+    """The memory that ran out, as far as the complaint tells: a device by name, any GPU, else main memory."""
+    named = [pool for pool in pools[1:] if re.search(rf"\b{re.escape(pool.device)}\b", error.what)]
+    return named or (pools[1:] if _OF_A_GPU.search(error.what) else ()) or pools[:1]
 
 
 def differences(before: Plan, after: Plan) -> str:
@@ -137,6 +150,41 @@ def plan_chosen(settings: Settings, machine: Machine) -> tuple[Installed, Planne
     return replace(last, why=why), plan_here(here(last), machine, wishes)
 
 
-def recommend(machine: Machine) -> Chosen:
-    """The published model that suits this machine."""
-    return choose([(name, published(name).subject) for name in PUBLISHED], machine)
+def plan_for(settings: Settings, machine: Machine) -> tuple[Planned, str]:
+    """The plan to show for the settings: of their model; without one of what would be used, or fetched where that is
+    `pocket`. With it comes a line about the choice, empty where there was none.
+    """
+    if settings.model or settings.mmproj:
+        return plan_here(_named(settings), machine, wishes_of(settings)), ""
+    installed, planned = plan_chosen(settings, machine)
+    chosen = recommend(machine, wishes_of(settings)) if installed.name == "pocket" else None
+    if chosen is None:
+        return planned, ""
+    if chosen.plan is None:
+        return planned, f"No published model fits this machine: {chosen.trouble}."
+    planned = plan_here(published(chosen.name), machine, wishes_of(settings))
+    return planned, f"{chosen.name} suits this machine: {chosen.why}.{_next(chosen)}"
+
+
+def plan_elsewhere_for(settings: Settings, machine: Machine) -> tuple[Planned, str]:
+    """The same for another machine, of which it is not known what models it has."""
+    if settings.model or settings.mmproj:
+        return plan_elsewhere(_named(settings), machine, wishes_of(settings)), ""
+    chosen = recommend(machine, wishes_of(settings))
+    planned = plan_elsewhere(published(chosen.name), machine, wishes_of(settings))
+    return planned, f"{chosen.name} suits that machine: {chosen.why}.{_next(chosen)}"
+
+
+def _named(settings: Settings) -> Candidate:
+    if settings.model is None:
+        raise UsageError("A projector is chosen, but no model to use it with.", "Give the model too.")
+    return of_name(settings.model, settings.mmproj)
+
+
+def _next(chosen: Chosen) -> str:
+    return f" The next better one is {chosen.better}." if chosen.better else ""
+
+
+def recommend(machine: Machine, wishes: Wishes) -> Chosen:
+    """The published model that suits this machine, with these wishes kept."""
+    return choose([(name, published(name).subject) for name in PUBLISHED], machine, wishes)

@@ -6,8 +6,12 @@ convert_hf_to_gguf.py), so sizes are the published ones within 0.1 %.
 
 from __future__ import annotations
 
+import atexit
+import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
 from gguf_vl import paths
 from gguf_vl.catalogue import Model, Projector, Shape, Variant, VisionShape
@@ -155,8 +159,20 @@ def _shape(model: Model) -> Shape:
 
 
 def _kept(name: str, metadata: dict[str, Typed], tensors: Callable[[], Iterator[Described]]) -> Path:
+    """The skeleton in the cache folder; where that cannot be written, among temporary files."""
     path = paths.cache_dir() / "skeletons" / name
-    with telling(path, "written"):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_skeleton(path, metadata, list(tensors()))
+    except OSError:
+        path = _temporary() / name
+        with telling(path, "written"):
+            write_skeleton(path, metadata, list(tensors()))
     return path
+
+
+@cache
+def _temporary() -> Path:
+    folder = mkdtemp(prefix="gguf-vl-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gguf_vl.errors import DoesNotFit
+from gguf_vl.errors import DoesNotFit, UsageError
 from gguf_vl.fit.plan import plan
 from gguf_vl.types import MAIN, Machine, Plan, Wishes
 from tests.fit.given import GIB, MIB, apple_gpu, card, machine, on, recorded, subject, without_projector
@@ -125,7 +125,7 @@ def test_layers_that_were_asked_for_where_there_is_no_gpu_stay_in_main_memory_an
     found = plan(subject("2b"), machine(16 * GIB), Wishes(n_gpu_layers=20, mmproj_offload=True))
     assert (found.load.n_gpu_layers, found.load.split, found.mmproj_offload) == (0, (), False)
     assert reason(found, "GPU layers") == "no GPU that llama.cpp can use, 20 were asked for"
-    assert "as asked" not in reason(found, "projector")
+    assert reason(found, "projector") == "it was asked onto a GPU, and llama.cpp can use none here"
 
 
 def test_a_gpu_that_llama_cpp_was_built_without_is_named() -> None:
@@ -315,3 +315,8 @@ def test_a_little_that_is_lacking_is_not_called_nothing() -> None:
             low = middle
     with pytest.raises(DoesNotFit, match=r", 1 MiB more than it has to give"):
         plan(subject("8b"), machine(low))
+
+
+def test_wishes_that_contradict_each_other_are_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="1024 image tokens cannot stand in a context of 1024"):
+        plan(subject("2b"), machine(64 * GIB), Wishes(n_ctx=1024, image_max_tokens=1024))

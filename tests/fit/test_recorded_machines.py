@@ -20,8 +20,8 @@ a10g-24gb                 2b       all  gpu  32768  f16   4096  314/s
 a10g-24gb                 4b       all  gpu  32768  f16   4096  150/s
 a10g-24gb                 8b       all  gpu  32768  f16   4096  84/s
 a10g-24gb                 8b:q8_0  all  gpu  32768  f16   4096  50/s
-container-4gb             2b       0    ram  8192   f16   2048  24/s
-container-4gb             4b       0    ram  4096   q4_0  256   12/s
+container-4gb             2b       0    ram  8192   f16   4096  24/s
+container-4gb             4b       0    ram  8192   q4_0  512   12/s
 container-4gb             8b       does not fit
 container-4gb             8b:q8_0  does not fit
 laptop-iris-xe-16gb       2b       all  gpu  8192   f16   4096  17/s
@@ -54,7 +54,7 @@ BEST_FIRST = ("8b:q8_0", "8b", "4b:q8_0", "4b", "2b:q8_0", "2b")
 # Machine, the model that is chosen, and the next better one with what is against it.
 CHOSEN = """
 a10g-24gb                 8b:q8_0
-container-4gb             2b:q8_0  4b: it would have room for 4,096 tokens of context
+container-4gb             2b:q8_0  4b: it would have room for pictures of 512 image tokens
 laptop-iris-xe-16gb       4b       4b:q8_0: it would write some 5.0 tokens a second
 macbook-air-m2-8gb        2b       2b:q8_0: it would have room for 4,096 tokens of context
 macbook-pro-m3-max-36gb   8b:q8_0
@@ -105,7 +105,7 @@ def test_the_choice_says_where_the_model_runs_how_fast_and_with_how_much_context
     chosen = choose(candidates(), recorded("rtx-4090-24gb"))
     assert chosen.why == "it runs on the GPU at some 85 tokens a second, with 32,768 tokens of context"
     chosen = choose(candidates(), recorded("container-4gb"))
-    assert chosen.why == "it runs on the CPU at some 16 tokens a second, with 8,192 tokens of context"
+    assert chosen.why == "it runs on the CPU at some 15 tokens a second, with 8,192 tokens of context"
 
 
 def test_where_nothing_runs_well_the_smallest_is_chosen_and_its_drawback_said() -> None:
@@ -122,8 +122,10 @@ def test_where_nothing_fits_the_smallest_is_named_without_a_plan() -> None:
     assert chosen.why.startswith("it is the smallest, though it does not fit")
 
 
-def test_an_unknown_bandwidth_is_held_against_no_model() -> None:
+def test_an_unknown_bandwidth_of_main_memory_is_guessed_with_care_and_a_cards_is_trusted() -> None:
     chosen = choose(candidates(), machine(32 * GIB))
+    assert (chosen.name, chosen.better) == ("2b", "2b:q8_0: it would write some 6.8 tokens a second")
+    chosen = choose(candidates(), machine(32 * GIB, card(24 * GIB)))
     assert (chosen.name, chosen.better) == ("8b:q8_0", "")
     assert "a second" not in chosen.why
 
