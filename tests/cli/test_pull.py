@@ -202,7 +202,7 @@ def test_verify_names_the_file_that_differs_and_rm_removes_it() -> None:
     [listed] = [row for row in json.loads(gguf_vl("list", "--json").stdout) if row["name"] == NAME]
     assert (listed["verified"], listed["damaged"]) == (None, True)
     assert [NAME, "*", "F16", "7.8", "MB", "F16", "damaged"] in [
-        line.split()[:6] for line in gguf_vl("list").stdout.decode().splitlines()
+        line.split()[:7] for line in gguf_vl("list").stdout.decode().splitlines()
     ]
     assert f"{NAME} was found damaged: gguf-vl verify {NAME}" in gguf_vl("ask", "-m", NAME, "Hello!").stderr.decode()
     assert gguf_vl("rm", NAME).returncode == 2
