@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import re
@@ -49,19 +48,6 @@ def on_device(found: Buffers) -> int:
     return sum(n_bytes for name, n_bytes in found.items() if not _ON_CPU.match(name))
 
 
-class _Heard(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
-
-    def taken(self) -> list[str]:
-        lines, self.lines = self.lines, []
-        return lines
-
-
 def loader(pipe: Connection) -> None:
     """Answers each (what, arguments) with buffers, or with a reason why not, until it gets None."""
     os.environ["GGML_NO_BACKTRACE"] = "1"
@@ -81,12 +67,7 @@ def loader(pipe: Connection) -> None:
             params.no_alloc = True
             self._model = llama.llama_model_load_from_file(os.fsencode(path), params)
 
-    heard = _Heard()
-    logger = logging.getLogger("gguf_vl.llama")
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    logger.addHandler(heard)
-    log.capture()
+    heard = log.listen()
     llama.llama_backend_init()
     model: Model | None = None
 

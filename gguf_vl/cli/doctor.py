@@ -224,8 +224,7 @@ def _suits(machine: Machine, settings: Settings) -> str:
         return error.what
     if chosen.plan is None:
         return f"No published model fits: {chosen.trouble}."
-    better = f" The next better one is {chosen.better}." if chosen.better else ""
-    return f"Fetch a Qwen3-VL: `gguf-vl pull` takes {chosen.name}, {chosen.why}.{better}"
+    return f"Fetch a Qwen3-VL: `gguf-vl pull` takes {chosen.name}, {chosen.reasons}"
 
 
 def _answer(machine: Machine) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -17,7 +17,7 @@ from gguf_vl.fit.explain import size
 from gguf_vl.fit.speed import speed_class
 from gguf_vl.runtime.alternatives import Alternative
 from gguf_vl.runtime.planning import Planned
-from gguf_vl.types import MAIN, Machine, Plan, Pool, Used
+from gguf_vl.types import MAIN, Machine, Plan, Pool, Purpose, Used
 
 _LOOKS: Mapping[str, tuple[str, str]] = {
     "weights": ("█", "blue"),
@@ -46,7 +46,7 @@ class _Part(NamedTuple):
 
 def show(planned: Planned, used: Used | None, others: Sequence[Alternative]) -> None:
     """Print it all to standard output."""
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     width = min(console.width, 120)
     looks = _LOOKS if _can_show("".join(character for character, _ in _LOOKS.values())) else _ASCII_LOOKS
     parts: list[RenderableType] = [
@@ -58,7 +58,7 @@ def show(planned: Planned, used: Used | None, others: Sequence[Alternative]) -> 
     parts.append(_settings(planned.plan))
     if planned.plan.gave_way:
         lines = (Padding(harmless(line), (0, 0, 0, 2)) for line in planned.plan.gave_way)
-        parts += ["", "[bold]To fit[/bold]", *lines]
+        parts += ["", Text("To fit", style="bold"), *lines]
     if others:
         parts += ["", _others(planned.plan, others)]
     if console.is_terminal:
@@ -131,14 +131,10 @@ def _wrapped(words: Sequence[str], width: int) -> Text:
 
 def _parts(plan: Plan, pool: Pool) -> list[_Part]:
     """What the pool's free bytes go to, in the order of the looks."""
-    parts = {pool.device} | {each.device for each in plan.pools if each.within == pool.device}
-    taken = dict.fromkeys(_LOOKS, 0)
-    for each in plan.allocations:
-        if each.device in parts:
-            taken[each.purpose] += each.n_bytes
-    taken["margin"] = pool.free - pool.usable
-    taken["free"] = max(0, pool.usable - plan.taken(pool.device))
-    return [_Part(purpose, n_bytes) for purpose, n_bytes in taken.items() if n_bytes]
+    parts = [_Part(purpose, plan.taken(pool.device, purpose)) for purpose in get_args(Purpose)]
+    parts.append(_Part("margin", pool.free - pool.usable))
+    parts.append(_Part("free", max(0, pool.usable - plan.taken(pool.device))))
+    return [part for part in parts if part.n_bytes]
 
 
 def _cells(sizes: list[int], total: int, width: int) -> list[int]:

@@ -64,9 +64,7 @@ def _recommended(settings: Settings) -> str:
     chosen = recommend(probe(), wishes_of(settings))
     if chosen.plan is None:
         raise DoesNotFit(f"No published model fits this machine: {chosen.trouble}.", "Name one to fetch it anyway.")
-    print(f"{chosen.name} suits this machine: {chosen.why}.", file=sys.stderr)
-    if chosen.better:
-        print(f"The next better one is {chosen.better}.", file=sys.stderr)
+    print(f"{chosen.name} suits this machine: {chosen.reasons}", file=sys.stderr)
     return chosen.name
 
 

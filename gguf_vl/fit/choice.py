@@ -31,6 +31,11 @@ class Chosen:
     better: str
     trouble: str = ""
 
+    @property
+    def reasons(self) -> str:
+        """`why` and `better` as sentences."""
+        return f"{self.why}." + (f" The next better one is {self.better}." if self.better else "")
+
 
 def choose(candidates: Sequence[tuple[str, Subject]], machine: Machine, wishes: Wishes = Wishes()) -> Chosen:  # noqa: B008
     """The first of the candidates, the best first, that runs well; else the last, if it fits at all."""

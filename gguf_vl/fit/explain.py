@@ -87,12 +87,7 @@ def choices(
     if setting.n_seq_max > 1:
         found.append(Choice("parallel", str(setting.n_seq_max), "as asked: they share the context"))
     found.append(Choice("threads", str(n_threads), _why_threads(n_threads, machine, wishes)))
-    loading = (
-        ("mapped", "main memory keeps the token embeddings alone")
-        if map_weights
-        else ("read into memory", "mapped, they would stand there twice: once more repacked")
-    )
-    found.append(Choice("weights", *loading))
+    found.append(_weights(setting, map_weights=map_weights))
     return tuple(found)
 
 
@@ -150,6 +145,14 @@ def _pictures(subject: Subject, setting: Setting, wishes: Wishes) -> Choice:
     if setting.image_tokens == subject.limits.max_tokens:
         return Choice("pictures", value, f"some {side}×{side} pixels, as much as the model takes")
     return Choice("pictures", value, f"some {side}×{side} pixels; larger ones are shrunk")
+
+
+def _weights(setting: Setting, *, map_weights: bool) -> Choice:
+    if map_weights:
+        return Choice("weights", "mapped", "main memory keeps the token embeddings alone")
+    if setting.n_gpu_layers:
+        return Choice("weights", "read into memory", "what is on the GPU takes no main memory then")
+    return Choice("weights", "read into memory", "mapped, they would stand there twice: once more repacked")
 
 
 def _why_threads(n_threads: int, machine: Machine, wishes: Wishes) -> str:

@@ -107,7 +107,8 @@ class Layout:
         rooms = [pool.usable - compute for pool in self._gpus]
         rooms[0] -= sum(each.n_bytes for each in self._vision() if each.device == self._gpus[0].device)
         whole = sum(sizes) + layer * (len(sizes) - 1)
-        if alone := next((place for place, room in enumerate(rooms) if whole <= room), None):
+        alone = next((place for place, room in enumerate(rooms) if whole <= room), None)
+        if alone is not None:
             return tuple(len(sizes) if place == alone else 0 for place in range(len(rooms)))
         counts = [0] * len(rooms)
         for place, room in enumerate(rooms):

@@ -229,7 +229,10 @@ def _ask_llama_cpp() -> tuple[dict[str, Any], str | None]:
         return {}, f"asking llama.cpp for its devices took more than {_PROBE_S:.0f} s"
     if done.returncode != 0:
         return {}, f"llama-cpp-python does not run here: {_ending(done)}"
-    return json.loads(done.stdout), None
+    try:
+        return json.loads(done.stdout.splitlines()[-1]), None  # a driver may print something above
+    except (IndexError, ValueError):
+        return {}, f"asked for its devices, llama.cpp says: {done.stdout.strip()[-200:] or 'nothing'}"
 
 
 def _ending(done: subprocess.CompletedProcess[str]) -> str:

@@ -1,24 +1,18 @@
-"""What does not change until the machine starts anew, kept in the cache folder.
-
-A file that cannot be read or written costs time and nothing else.
-"""
+"""What does not change until the machine starts anew, kept in the cache folder."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from gguf_vl import paths
-from gguf_vl.hardware import reading
+from gguf_vl.hardware import kept, reading
 from gguf_vl.native import devices
 
+_NAME = "machine"
 _FORMAT = 1
 """Of the facts: to be raised when they change their shape."""
 
@@ -45,22 +39,10 @@ def key(gpus: list[str], root: Path = Path("/")) -> dict[str, Any]:
 
 def recall(key: dict[str, Any]) -> dict[str, Any]:
     """What `remember` kept under the same key; empty otherwise."""
-    try:
-        kept = json.loads(_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return kept["facts"] if isinstance(kept, dict) and kept.get("key") == key and "facts" in kept else {}
+    found = kept.read(_NAME)
+    return found["facts"] if isinstance(found, dict) and found.get("key") == key and "facts" in found else {}
 
 
 def remember(key: dict[str, Any], facts: dict[str, Any]) -> None:
     """Keep the facts for the next process."""
-    file = _file()
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as new:
-            json.dump({"key": key, "facts": facts}, new)
-        os.replace(new.name, file)
-
-
-def _file() -> Path:
-    return paths.cache_dir() / "machine.json"
+    kept.write(_NAME, {"key": key, "facts": facts})

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from gguf_vl import paths
+from gguf_vl.hardware import kept
 from gguf_vl.types import Load, Reserved
 
 _CHILD_S = 60.0
@@ -30,14 +27,14 @@ def simulate(path: Path, loads: Iterable[Load], fingerprint: str) -> dict[Load, 
     answer is remembered by.
     """
     wanted = [load for load in loads if load.n_ctx <= _LARGEST_CTX]
-    memory = paths.cache_dir() / "simulated" / f"{_key(fingerprint)}.json"
+    memory = f"simulated/{kept.key_of(_SCHEMA, fingerprint)}"
     known = _remembered(memory)
     for n_gpu_layers, split in sorted({(load.n_gpu_layers, load.split) for load in wanted if load not in known}):
         new = [
             load for load in wanted if load not in known and (load.n_gpu_layers, load.split) == (n_gpu_layers, split)
         ]
         known |= _asked(path, n_gpu_layers, split, new)
-        _remember(memory, known)
+        kept.write(memory, [[asdict(load), asdict(answer)] for load, answer in known.items()])
     return {load: known[load] for load in wanted if load in known}
 
 
@@ -60,23 +57,9 @@ def _asked(path: Path, n_gpu_layers: int, split: tuple[int, ...], loads: list[Lo
     return {load: Reserved(answer["compute"], answer["output"]) for load, answer in answers if "compute" in answer}
 
 
-def _key(fingerprint: str) -> str:
-    return hashlib.sha256(f"{_SCHEMA} {version('llama-cpp-python')} {fingerprint}".encode()).hexdigest()[:24]
-
-
-def _remembered(memory: Path) -> dict[Load, Reserved]:
+def _remembered(memory: str) -> dict[Load, Reserved]:
     try:
-        rows: list[list[dict[str, Any]]] = json.loads(memory.read_bytes())
+        rows = kept.read(memory) or []
         return {Load(**load | {"split": tuple(load["split"])}): Reserved(**answer) for load, answer in rows}
-    except (OSError, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError):
         return {}
-
-
-def _remember(memory: Path, known: dict[Load, Reserved]) -> None:
-    unfinished = memory.with_suffix(f".{os.getpid()}")
-    try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps([[asdict(load), asdict(answer)] for load, answer in known.items()]))
-        unfinished.replace(memory)
-    except OSError:  # it is asked again next time
-        unfinished.unlink(missing_ok=True)

@@ -48,6 +48,32 @@ def capture() -> None:
     mtmd.mtmd_helper_log_set(_callback, None)
 
 
+class Heard(logging.Handler):
+    """Keeps the lines that are logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(record.getMessage())
+
+    def taken(self) -> list[str]:
+        """The lines since it was last asked."""
+        lines, self._lines = self._lines, []
+        return lines
+
+
+def listen() -> Heard:
+    """Capture every line, and keep it instead of passing it on."""
+    heard = Heard()
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    logger.addHandler(heard)
+    capture()
+    return heard
+
+
 def last_complaint() -> str | None:
     """The first of llama.cpp's recent error lines, the one nearest the cause; forgets them all."""
     first = _lines.complaints[0] if _lines.complaints else None

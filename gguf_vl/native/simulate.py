@@ -9,7 +9,6 @@ milliseconds; what it reserved stands in its log alone, to a hundredth of a MiB.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -24,23 +23,9 @@ from gguf_vl.native.context import parameters
 MIB = 1 << 20
 
 
-class _Heard(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
-
-
 def simulate(path: Path, n_gpu_layers: int, split: list[int], contexts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What each context would take. Raises `InvalidModelFile` when llama.cpp does not read the file."""
-    heard = _Heard()
-    logger = logging.getLogger("gguf_vl.llama")
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    logger.addHandler(heard)
-    log.capture()
+    heard = log.listen()
     llama.llama_backend_init()
     params, _split = model.parameters(n_gpu_layers=n_gpu_layers, split=split, map_weights=False)
     params.no_alloc = True
@@ -51,13 +36,13 @@ def simulate(path: Path, n_gpu_layers: int, split: list[int], contexts: list[dic
     return [_context(loaded, settings | {"offload": n_gpu_layers != 0}, heard) for settings in contexts]
 
 
-def _context(loaded: Any, settings: dict[str, Any], heard: _Heard) -> dict[str, Any]:
-    heard.lines.clear()
+def _context(loaded: Any, settings: dict[str, Any], heard: log.Heard) -> dict[str, Any]:
+    heard.taken()
     context = llama.llama_init_from_model(loaded, parameters(**settings))
     if not context:
         return {"failure": log.last_complaint() or "llama.cpp gave no reason"}
     llama.llama_free(context)
-    text = "\n".join(heard.lines)
+    text = "\n".join(heard.taken())
     compute = {name: round(float(size) * MIB) for name, size in log.COMPUTE.findall(text)}
     return {"compute": compute, "output": round(sum(float(size) for _, size in log.OUTPUT.findall(text)) * MIB)}
 

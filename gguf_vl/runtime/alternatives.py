@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from gguf_vl import catalogue
-from gguf_vl.errors import DoesNotFit, GgufVlError
+from gguf_vl.errors import DoesNotFit, GgufVlError, UsageError
 from gguf_vl.fit.plan import plan
 from gguf_vl.runtime.candidates import Candidate, published
 from gguf_vl.runtime.planning import Planned
@@ -15,7 +15,7 @@ from gguf_vl.types import KvType, Learnt, Plan, Wishes
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A flag or a model's name to give instead. `plan` is None where it does not fit, and `trouble` says why."""
+    """A flag or a model's name to give instead. `plan` is None where that cannot be, and `trouble` says why."""
 
     wish: str
     plan: Plan | None
@@ -43,7 +43,7 @@ def _other(wish: str, candidate: Candidate, planned: Planned, wishes: Wishes) ->
         # What llama.cpp said and what was measured is about the planned files alone.
         learnt = planned.learnt if candidate is planned.candidate else Learnt(missing=planned.learnt.missing)
         return Alternative(wish, plan(candidate.subject, planned.machine, wishes, learnt))
-    except DoesNotFit as error:
+    except (DoesNotFit, UsageError) as error:
         return Alternative(wish, None, error.what)
 
 

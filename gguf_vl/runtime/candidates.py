@@ -58,7 +58,7 @@ def published(name: str) -> Candidate:
     projector = next(each for each in model.projectors if each.file == variant.mmproj)
     path, mmproj = text_skeleton(model, variant), projector_skeleton(model, projector)
     subject = Subject(text_shape(read_header(path)), projector_shape(read_header(mmproj)), model.picture_limits)
-    return Candidate(name, subject, path, mmproj, is_here=False)
+    return Candidate(name.strip().casefold(), subject, path, mmproj, is_here=False)
 
 
 def of_name(name: str, mmproj: Path | None = None) -> Candidate:
@@ -69,12 +69,14 @@ def of_name(name: str, mmproj: Path | None = None) -> Candidate:
     try:
         return here(named(name, mmproj=mmproj))
     except ModelNotFound:
-        if mmproj or name not in catalogue_names():
+        if mmproj or not _is_published(name):
             raise
         return published(name)
 
 
-def catalogue_names() -> set[str]:
-    """Every name that the catalogue gives a published model: `8b`, `8b:q8_0`, …"""
-    models = [model for model in catalogue.load_catalogue().values() if not model.embedded]
-    return {name for model in models for name in (model.name, *(f"{model.name}:{v.quant}" for v in model.variants))}
+def _is_published(name: str) -> bool:
+    try:
+        model, _ = catalogue.find(name)
+    except ModelNotFound:
+        return False
+    return not model.embedded

@@ -63,11 +63,15 @@ def wished(settings: Settings) -> Installed | None:
     Raises `ModelNotFound` for a name or path that is not here, `InvalidModelFile` for a file that is no such model,
     `UsageError` for a projector without a model.
     """
-    if settings.model is not None:
-        return named(settings.model, mmproj=settings.mmproj)
-    if settings.mmproj is not None:
-        raise UsageError("A projector is chosen, but no model to use it with.", "Give the model too: --model FILE.gguf")
-    return None
+    name = wished_name(settings)
+    return None if name is None else named(name, mmproj=settings.mmproj)
+
+
+def wished_name(settings: Settings) -> str | None:
+    """The name or path of the model in the settings, if any. Raises `UsageError` for a projector without a model."""
+    if settings.model is None and settings.mmproj is not None:
+        raise UsageError("A projector is chosen, but no model to use it with.", "Give the model too.")
+    return settings.model
 
 
 def best_first() -> list[Installed]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from gguf_vl.config import Settings
-from gguf_vl.errors import DoesNotFit, UsageError
+from gguf_vl.errors import DoesNotFit
 from gguf_vl.fit.choice import Chosen, choose
 from gguf_vl.fit.explain import size
 from gguf_vl.fit.layout import KEPT_EMBEDDINGS
@@ -17,13 +17,14 @@ from gguf_vl.fit.plan import plan
 from gguf_vl.hardware.simulation import simulate
 from gguf_vl.runtime import remembered
 from gguf_vl.runtime.candidates import PUBLISHED, Candidate, here, of_name, published
-from gguf_vl.runtime.models import Installed, best_first, wished
+from gguf_vl.runtime.models import Installed, best_first, wished, wished_name
 from gguf_vl.types import MAIN, Learnt, Machine, Plan, Pool, Used, Wishes
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 SLACK = 0.05
 """What is planned beyond a measured figure."""
-_OF_A_GPU = re.compile(r"cuda|hip|rocm|vulkan|metal|sycl|device", re.IGNORECASE)
+_OF_A_GPU = re.compile(r"\b(cuda|hip|rocm|vulkan|metal|sycl)|device \d|OutOfDevice", re.IGNORECASE)
+"""Words of a GPU's backend in a complaint about memory."""
 TIGHTENED = 0.85
 """Of what a plan takes for the model, and has run out of memory with, the next may take this share."""
 
@@ -154,8 +155,8 @@ def plan_for(settings: Settings, machine: Machine) -> tuple[Planned, str]:
     """The plan to show for the settings: of their model; without one of what would be used, or fetched where that is
     `pocket`. With it comes a line about the choice, empty where there was none.
     """
-    if settings.model or settings.mmproj:
-        return plan_here(_named(settings), machine, wishes_of(settings)), ""
+    if (name := wished_name(settings)) is not None:
+        return plan_here(of_name(name, settings.mmproj), machine, wishes_of(settings)), ""
     installed, planned = plan_chosen(settings, machine)
     chosen = recommend(machine, wishes_of(settings)) if installed.name == "pocket" else None
     if chosen is None:
@@ -163,26 +164,16 @@ def plan_for(settings: Settings, machine: Machine) -> tuple[Planned, str]:
     if chosen.plan is None:
         return planned, f"No published model fits this machine: {chosen.trouble}."
     planned = plan_here(published(chosen.name), machine, wishes_of(settings))
-    return planned, f"{chosen.name} suits this machine: {chosen.why}.{_next(chosen)}"
+    return planned, f"{chosen.name} suits this machine: {chosen.reasons}"
 
 
 def plan_elsewhere_for(settings: Settings, machine: Machine) -> tuple[Planned, str]:
     """The same for another machine, of which it is not known what models it has."""
-    if settings.model or settings.mmproj:
-        return plan_elsewhere(_named(settings), machine, wishes_of(settings)), ""
+    if (name := wished_name(settings)) is not None:
+        return plan_elsewhere(of_name(name, settings.mmproj), machine, wishes_of(settings)), ""
     chosen = recommend(machine, wishes_of(settings))
     planned = plan_elsewhere(published(chosen.name), machine, wishes_of(settings))
-    return planned, f"{chosen.name} suits that machine: {chosen.why}.{_next(chosen)}"
-
-
-def _named(settings: Settings) -> Candidate:
-    if settings.model is None:
-        raise UsageError("A projector is chosen, but no model to use it with.", "Give the model too.")
-    return of_name(settings.model, settings.mmproj)
-
-
-def _next(chosen: Chosen) -> str:
-    return f" The next better one is {chosen.better}." if chosen.better else ""
+    return planned, f"{chosen.name} suits that machine: {chosen.reasons}"
 
 
 def recommend(machine: Machine, wishes: Wishes) -> Chosen:

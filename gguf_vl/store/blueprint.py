@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -123,7 +123,7 @@ def text_skeleton(model: Model, variant: Variant) -> Path:
         "qwen3vl.vocab_size": ("u32", text.n_vocab),
         "tokenizer.ggml.model": ("string", "none"),
     }
-    return _kept(variant.file.name, metadata, lambda: text_tensors(text, variant.quant))
+    return _written(variant.file.name, metadata, list(text_tensors(text, variant.quant)))
 
 
 def projector_skeleton(model: Model, projector: Projector) -> Path:
@@ -149,7 +149,7 @@ def projector_skeleton(model: Model, projector: Projector) -> Path:
         "clip.vision.image_mean": ("f32", (0.5, 0.5, 0.5)),
         "clip.vision.image_std": ("f32", (0.5, 0.5, 0.5)),
     }
-    return _kept(projector.file.name, metadata, lambda: projector_tensors(shape, projector.quant))
+    return _written(projector.file.name, metadata, list(projector_tensors(shape, projector.quant)))
 
 
 def _shape(model: Model) -> Shape:
@@ -158,16 +158,18 @@ def _shape(model: Model) -> Shape:
     return model.shape
 
 
-def _kept(name: str, metadata: dict[str, Typed], tensors: Callable[[], Iterator[Described]]) -> Path:
-    """The skeleton in the cache folder; where that cannot be written, among temporary files."""
-    path = paths.cache_dir() / "skeletons" / name
+def _written(name: str, metadata: dict[str, Typed], tensors: Sequence[Described]) -> Path:
+    """The skeleton among temporary files, where there are any, else in the cache folder: the models may lie on a stick
+    whose file system keeps no holes, and gigabytes of zeros would be written to it.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_skeleton(path, metadata, list(tensors()))
-    except OSError:
         path = _temporary() / name
+        write_skeleton(path, metadata, tensors)
+    except OSError:
+        path = paths.cache_dir() / "skeletons" / name
         with telling(path, "written"):
-            write_skeleton(path, metadata, list(tensors()))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_skeleton(path, metadata, tensors)
     return path
 
 

@@ -27,6 +27,15 @@ def test_every_recorded_machine_gets_a_plan_that_a_person_can_read(name: str) ->
         assert any(word in line for line in lines), word
 
 
+def test_names_of_a_machine_are_shown_as_they_are(tmp_path: Path) -> None:
+    there = json.loads(Path(LAPTOP).read_text()) | {"gpu_seen": "Radeon [AMD/ATI] [/b] :red_circle:", "devices": []}
+    recorded = tmp_path / "machine.json"
+    recorded.write_text(json.dumps(there | {"gpu_offload": False}))
+    done = gguf_vl("plan", "2b", "--machine", str(recorded), environment={"COLUMNS": "120"})
+    assert done.returncode == 0, done.stderr
+    assert "Radeon [AMD/ATI] [/b] :red_circle: is here" in " ".join(done.stdout.decode().split())
+
+
 def test_what_does_not_fit_is_said_in_two_lines_with_the_nearest_that_does() -> None:
     done = gguf_vl("plan", "8b", "--machine", LAPTOP, "--ctx", "262144")
     assert (done.returncode, done.stdout) == (4, b"")

@@ -190,6 +190,20 @@ def test_two_cards_without_a_layer_on_either_are_a_plan_too(free: int) -> None:
     assert on(found, "CUDA0", "weights", "KV") + on(found, "CUDA1", "weights", "KV") == 0
 
 
+def test_what_one_card_holds_to_the_last_byte_is_not_split() -> None:
+    wishes = Wishes(n_ctx=8192, kv_type="f16", image_max_tokens=1024, reserve=0)
+    exact = plan(subject("4b"), machine(PLENTY, card(PLENTY)), wishes).taken("CUDA0")
+    assert plan(subject("4b"), machine(PLENTY, card(exact), card(exact, 1)), wishes).load.split == (37, 0)
+
+
+def test_weights_are_said_to_be_repacked_only_where_the_processor_computes_alone() -> None:
+    model = subject("8b")
+    whys = [
+        reason(plan(model, machine(PLENTY, *cards)), "weights") for cards in ([], [card(4 * GIB)], [card(24 * GIB)])
+    ]
+    assert ["repacked" in why for why in whys] == [True, False, False]
+
+
 def test_on_a_card_the_context_grows_into_what_is_left_over_and_in_shared_memory_into_half() -> None:
     assert plan(subject("8b"), machine(PLENTY, card(24 * GIB))).load.n_ctx == 32_768
     unified = plan(subject("8b"), recorded("macbook-pro-m3-max-36gb"))

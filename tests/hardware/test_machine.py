@@ -205,6 +205,17 @@ def test_a_driver_that_is_broken_is_unknown_with_its_reason(programs: Programs, 
     assert here.trouble is None
 
 
+def test_what_a_driver_prints_into_the_answer_does_not_hide_the_devices(programs: Programs, tmp_path: Path) -> None:
+    put_3060(programs, tmp_path / "root")
+    python = Path(sys.executable)
+    honest = python.read_text()
+    python.write_text(honest.replace("/bin/cat", "echo '# driver ready'; /bin/cat", 1))
+    assert [device.name for device in machine.probe(tmp_path / "root").devices] == ["CUDA0"]
+    paths.cache_dir().joinpath("machine.json").unlink()
+    python.write_text("#!/bin/sh\necho gone wrong\n")
+    assert "gone wrong" in (machine.probe(tmp_path / "root").trouble or "")
+
+
 def test_nothing_that_linux_shows_is_needed(tmp_path: Path) -> None:
     here = machine.probe(tmp_path)
     assert {"performance_cores", "disk"} <= here.unknown.keys()

@@ -17,7 +17,7 @@ from gguf_vl.engine import process
 from gguf_vl.engine.client import Engine
 from gguf_vl.engine.fake import Script, scripted, text
 from gguf_vl.engine.process import WorkerProcess
-from gguf_vl.errors import DoesNotFit, MissingOrInvalid, ModelNotFound
+from gguf_vl.errors import DoesNotFit, MissingOrInvalid, ModelNotFound, UsageError
 from gguf_vl.hardware.machine import probe
 from gguf_vl.runtime import planning
 from gguf_vl.runtime.alternatives import alternatives
@@ -218,6 +218,7 @@ def test_a_model_that_does_not_fit_is_passed_over_for_the_next_and_it_is_said(
 def test_a_name_is_a_model_that_is_here_or_a_published_one() -> None:
     assert of_name("pocket").is_here
     assert not of_name("8b:q8_0").is_here
+    assert of_name("8B:Q8_0").name == "8b:q8_0"
     with pytest.raises(ModelNotFound, match="no model '9b'"):
         of_name("9b")
 
@@ -244,6 +245,21 @@ def test_the_alternatives_say_what_other_wishes_would_take(machine: Machine) -> 
     assert all(each.trouble for each in found.values() if each.plan is None)
 
 
+def test_an_alternative_that_contradicts_a_wish_says_so() -> None:
+    wishes = Wishes(n_ctx=8192, image_max_tokens=4096)
+    found = alternatives(plan_elsewhere(published("2b"), recorded("rtx-3060-12gb"), wishes))
+    [half] = [each for each in found if each.wish == "--ctx 4096"]
+    assert half.plan is None
+    assert "cannot stand in a context of 4096" in half.trouble
+
+
+def test_a_projector_without_a_model_is_refused_before_anything_is_planned(machine: Machine) -> None:
+    settings = load_settings({"mmproj": "mmproj.gguf"})
+    for plan_of in (planning.plan_for, planning.plan_elsewhere_for, planning.plan_chosen):
+        with pytest.raises(UsageError, match="no model to use it with"):
+            plan_of(settings, machine)
+
+
 def test_a_model_of_unknown_shape_must_be_fetched_first(monkeypatch: pytest.MonkeyPatch) -> None:
     model, variant = catalogue.find("2b")
     monkeypatch.setattr(catalogue, "find", lambda _: (replace(model, shape=None), variant))
@@ -260,6 +276,7 @@ def test_a_model_of_unknown_shape_must_be_fetched_first(monkeypatch: pytest.Monk
         ("CUDA error: out of memory", "CUDA0"),
         ("ErrorOutOfDeviceMemory", "CUDA0"),
         ("ggml_aligned_malloc: insufficient memory", MAIN),
+        ("No room for chip-devices.gguf: out of memory", MAIN),
         ("Memory ran out while loading, most likely: signal SIGKILL", MAIN),
     ],
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from gguf_vl import catalogue
+from gguf_vl import catalogue, paths
 from gguf_vl.gguf import projector_shape, read_header, text_shape
 from gguf_vl.gguf.shape import mismatch
 from gguf_vl.hardware.simulation import simulate
+from gguf_vl.store import blueprint
 from gguf_vl.store.blueprint import projector_skeleton, projector_tensors, text_skeleton, text_tensors
 from gguf_vl.types import Load
 
@@ -46,6 +49,22 @@ def test_a_skeleton_is_read_like_the_file_it_stands_for_and_takes_no_disk(name: 
     assert model.shape
     assert text.n_bytes == sum(each.n_bytes for each in text_tensors(model.shape.text, variant.quant))
     assert sum(path.stat().st_blocks * 512 for path in (text_file, vision_file)) < 200_000
+
+
+def test_skeletons_are_written_among_the_models_only_where_there_are_no_temporary_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, variant = catalogue.find("2b")
+    assert not text_skeleton(model, variant).is_relative_to(paths.data_dir())
+    assert not paths.cache_dir().exists()
+
+    def nowhere() -> Path:
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr(blueprint, "_temporary", nowhere)
+    found = text_skeleton(model, variant)
+    assert found.is_relative_to(paths.cache_dir())
+    assert text_shape(read_header(found)).n_layer == 28
 
 
 def test_llama_cpp_says_what_a_load_of_a_skeleton_would_take_and_is_asked_once(
