@@ -85,7 +85,8 @@ def _nearest(
 ) -> Iterator[tuple[str, object]]:
     """For each wish that is in the way by itself, the nearest value that fits."""
     if wishes.n_ctx:
-        steps = range(_LEAST_CTX // CELLS, cells(wishes.n_ctx) // CELLS)
+        least = max(_LEAST_CTX, cells((wishes.image_max_tokens or 0) + 1))  # a wished picture stands in it
+        steps = range(least // CELLS, cells(wishes.n_ctx) // CELLS)
         n = _largest(steps, lambda n: fits(replace(wishes, n_ctx=n * CELLS)))
         if n is not None:
             yield "n_ctx", n * CELLS

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from gguf_vl.config import load_settings
@@ -233,6 +233,7 @@ tight = st.builds(lambda available, gpus: machine(available, *gpus), sizes(0.5, 
 
 @settings(deadline=None, max_examples=30)
 @given(large_models, tight, wishes)
+@example("4b:q8_0", machine(7_101_505_970), Wishes(n_ctx=4097, image_max_tokens=4096))
 def test_each_nearest_wish_that_a_refusal_names_fits(name: str, where: Machine, wished: Wishes) -> None:
     model = subject(name)
     error = unfit(model, where, wished)
