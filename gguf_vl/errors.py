@@ -9,6 +9,7 @@
     ├── DoesNotFit                 exit 4   more memory or context than there is
     ├── VerificationFailed         exit 5   a size or hash differs from what was promised
     ├── OfflineError               exit 6   the network is needed and switched off
+    ├── Busy                   exit 1   too many requests wait already
     ├── Unreachable                exit 1   a source of models does not answer; another one may
     └── EngineError                exit 1   the engine refused or failed
         └── WorkerDied                      the worker process ended in mid-work; a new one can be started
@@ -80,6 +81,10 @@ class OfflineError(GgufVlError):
 
 class Unreachable(GgufVlError):
     """A source of models did not answer, or not with what was asked for; another one may."""
+
+
+class Busy(GgufVlError):
+    """More requests wait than are let in; a later one may not."""
 
 
 class EngineError(GgufVlError):

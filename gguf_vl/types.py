@@ -11,7 +11,7 @@ from typing import Literal
 Role = Literal["system", "user", "assistant", "tool"]
 KvType = Literal["f16", "q8_0", "q4_0"]
 Detail = Literal["low", "auto", "high"]
-Stage = Literal["load", "encode", "prefill"]
+Stage = Literal["load", "queue", "encode", "prefill"]
 DeviceKind = Literal["cpu", "gpu", "igpu", "accel"]
 DiskKind = Literal["nvme", "ssd", "hdd"]
 MemoryPressure = Literal["normal", "warning", "critical"]
@@ -21,6 +21,8 @@ Proof = Literal["none", "reserve", "encode"]
 
 MAIN = "RAM"
 """The name of main memory among the pools of a plan."""
+KEPT_SEQUENCES = 16
+"""Sequences that an engine may keep for later beside those it answers. They share its cells."""
 PATCH = 32
 """Pixels of a picture's side that one image token covers (patch 16 × spatial merge 2, Qwen3-VL)."""
 
@@ -98,7 +100,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Work before the first token: image tokens encoded or prompt tokens prefilled so far."""
+    """Work before the first token: image tokens encoded or prompt tokens prefilled so far.
+
+    In the stage "queue", `done` is the place in the queue of `total` requests, 1 for the next.
+    """
 
     stage: Stage
     done: int
@@ -134,12 +139,15 @@ class Timings:
 
     `encode_s` and `prefill_s` are seconds for pictures and prompt; `ttft_s` is seconds from the request's arrival at
     the engine to its first token; `decode_tps` is tokens per second after the first, None with fewer than two.
+    `queue_s` is seconds until it was begun, `tokens_reused` how much of the prompt was computed before.
     """
 
     encode_s: float
     prefill_s: float
     ttft_s: float
     decode_tps: float | None
+    queue_s: float = 0.0
+    tokens_reused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +170,11 @@ Event = Progress | Text | Thinking | Finished
 class EngineSettings:
     """Everything the worker needs to load a model and hold it.
 
-    `n_ctx` and `n_batch` are tokens; `n_gpu_layers` -1 offloads all layers, `split` says how many of them each GPU
-    gets, empty leaves it to llama.cpp; `embedding_budget` is the bytes of pictures' embeddings that are kept;
-    `n_threads` serve encoding and decoding; `limits` are the pictures' image tokens that are accepted. `map_weights`
-    maps the file instead of reading it. `proof` is what is done with a picture of the largest size before the model
-    counts as loaded: what encoding it takes is allocated, or it is encoded.
+    `n_ctx` and `n_batch` are tokens; `n_seq_max` requests are answered at once; `n_gpu_layers` -1 offloads all layers,
+    `split` says how many of them each GPU gets, empty leaves it to llama.cpp; `embedding_budget` is the bytes of
+    pictures' embeddings that are kept; `n_threads` serve encoding and decoding; `limits` are the pictures' image tokens
+    that are accepted. `map_weights` maps the file instead of reading it. `proof` is what is done with a picture of the
+    largest size before the model counts as loaded: what encoding it takes is allocated, or it is encoded.
     """
 
     model: Path
@@ -174,6 +182,7 @@ class EngineSettings:
     limits: PictureLimits
     n_ctx: int = 8192
     n_batch: int = 512
+    n_seq_max: int = 1
     n_gpu_layers: int = -1
     split: tuple[int, ...] = ()
     mmproj_offload: bool = True
@@ -224,13 +233,23 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """The engine's counters since its worker started. `embedding_bytes` is memory held by kept picture embeddings."""
+    """The engine's counters since its worker started, and what it holds now.
+
+    `running` requests are being answered, `waiting` are not begun. `tokens` were computed and `tokens_reused` were not,
+    since kept sequences had them; `kept_sequences` are those. `embedding_bytes` is memory held by kept picture
+    embeddings. `preempted` counts requests that had to be begun again for want of cells.
+    """
 
     requests: int
-    running: bool
+    running: int
+    waiting: int
     pictures_encoded: int
     pictures_reused: int
     embedding_bytes: int
+    tokens: int = 0
+    tokens_reused: int = 0
+    kept_sequences: int = 0
+    preempted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from gguf_vl.engine.client import Engine
-from gguf_vl.types import EngineInfo, EngineSettings, EngineStats, Event, Picture, Request
+from gguf_vl.types import EngineInfo, EngineSettings, EngineStats, Event, Message, Request
 
 T = TypeVar("T")
 
@@ -47,9 +47,9 @@ class BlockingEngine:
             self._wait(self._engine.cancel(request.id))
             answered.result()
 
-    def prepare(self, picture: Picture) -> None:
-        """Encode a picture ahead of its question."""
-        self._wait(self._engine.prepare(picture))
+    def prepare(self, *messages: Message) -> None:
+        """Compute a conversation ahead of its question, as far as it is written."""
+        self._wait(self._engine.prepare(*messages))
 
     def cancel(self, id: str) -> None:
         """End a request for its caller at once. May be called from another thread than the one in `generate`."""

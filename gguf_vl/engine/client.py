@@ -25,6 +25,7 @@ from gguf_vl.engine.protocol import (
     Published,
     Ready,
     Stats,
+    Step,
 )
 from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, WorkerDied, from_plain, is_about_memory
 from gguf_vl.types import (
@@ -33,7 +34,7 @@ from gguf_vl.types import (
     EngineStats,
     Event,
     Finished,
-    Picture,
+    Message,
     Request,
     Timings,
     Usage,
@@ -75,7 +76,7 @@ class Engine:
     """A model in a worker process, for one asyncio loop.
 
     The worker starts with `start`, or with the first request. When it dies, the requests it had get `WorkerDied` at
-    once, and the next request starts a fresh one. Several requests may be under way; they are answered in turn. When
+    once, and the next request starts a fresh one. Several requests may be under way. When
     memory does not suffice to load, `smaller` says what to try instead; `settings` are those in force.
     """
 
@@ -146,10 +147,14 @@ class Engine:
                 yield event
             yield event
 
-    async def prepare(self, picture: Picture) -> None:
-        """Encode a picture ahead of its question, so that the question need not wait for it."""
+    async def prepare(self, *messages: Message) -> None:
+        """Compute a conversation ahead of its question, as far as it is written: encode its pictures, read its text.
+
+        The last message need not be finished: a picture alone is enough. It goes behind all requests; leaving, as by
+        cancelling the task, stops it.
+        """
         id = uuid.uuid4().hex
-        async with self._exchange(id, Prepare(id, picture)) as arrival:
+        async with self._exchange(id, Prepare(id, messages)) as arrival:
             await arrival()
 
     async def cancel(self, id: str) -> None:
@@ -247,6 +252,9 @@ class Engine:
                     logging.getLogger(name).log(level, "%s", text)
                     if level >= logging.ERROR:
                         self._complaint = text
+                case Step(outcomes):
+                    for outcome in outcomes:
+                        self._deliver(outcome)
                 case _:
                     self._deliver(report)
         return failure

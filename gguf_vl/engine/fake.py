@@ -25,6 +25,7 @@ from gguf_vl.engine.protocol import (
     Published,
     Ready,
     Stats,
+    Step,
 )
 from gguf_vl.errors import GgufVlError, to_plain
 from gguf_vl.types import EngineInfo, EngineStats, Event, Finished, Text, Timings, Usage, Used
@@ -45,8 +46,8 @@ class Waits:
     release: asyncio.Event | None = None
 
 
-Step = Event | GgufVlError | WorkerDies | Waits
-Script = Sequence[Step]
+Line = Event | GgufVlError | WorkerDies | Waits
+Script = Sequence[Line]
 
 
 def text(*pieces: str) -> Script:
@@ -93,25 +94,25 @@ class ScriptedWorker:
                 script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
                 self._playing[request.id] = asyncio.create_task(self._play(request.id, script))
             case Prepare(id):
-                self._report(Prepared(id))
+                self._report(Step((Prepared(id),)))
             case AskStats(id):
-                self._report(Stats(id, EngineStats(len(self._playing), False, 0, 0, 0)))
+                self._report(Stats(id, EngineStats(len(self._playing), 0, 0, 0, 0, 0)))
             case Cancel(id) if id in self._playing:
                 self._playing[id].cancel()
 
     async def _play(self, id: str, script: Script) -> None:
         so_far = Finished("cancelled", Usage(1, 0, 0), NO_TIME)
-        for step in script:
-            match step:
+        for line in script:
+            match line:
                 case WorkerDies():
                     self._report(None)
                     return
                 case Waits(release):
                     await (release or asyncio.Event()).wait()
                 case GgufVlError():
-                    self._report(Failed(id, to_plain(step)))
+                    self._report(Step((Failed(id, to_plain(line)),)))
                 case _:
-                    self._report(Published(id, (step,), so_far))
+                    self._report(Step((Published(id, (line,), so_far),)))
 
     def _report(self, report: Any | None) -> None:
         self._reports.put_nowait(report)

@@ -6,18 +6,20 @@ import json
 import re
 import secrets
 import signal
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import jinja2
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from gguf_vl.engine.turns import shortest_cut
 from gguf_vl.errors import EngineError, InvalidModelFile, UsageError
-from gguf_vl.types import Message, Picture
+from gguf_vl.types import Message, Picture, Request
 
 if TYPE_CHECKING:
     from gguf_vl.native.model import Model
@@ -27,6 +29,8 @@ IMAGE_PAD = "<|image_pad|>"
 _RENDERING_S = 5.0
 """Seconds a chat template may take: it comes from the model file, and its loops may have no end."""
 _THINK = "<think>"
+_ANSWERS = 1024
+"""Answers whose tokens are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +68,58 @@ class PromptBuilder:
         self._template = _compile(model.chat_template)
         special = sorted(model.special_tokens, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, special)) or r"(?!)")
+        self._answers: OrderedDict[str, tuple[int, ...]] = OrderedDict()
 
-    def build(self, messages: Sequence[Message]) -> Prompt:
-        """The prompt that ends where the model's answer begins.
+    def remember(self, text: str, tokens: Sequence[int]) -> None:
+        """An answer of this model: where it stands in a conversation again, it is these very tokens.
+
+        Tokenised anew it may be others, and what was computed for it would be of no use.
+        """
+        self._answers[text.strip()] = tuple(tokens)
+        self._answers.move_to_end(text.strip())
+        if len(self._answers) > _ANSWERS:
+            self._answers.popitem(last=False)
+
+    def fitted(self, request: Request, n_ctx: int) -> tuple[Prompt, int]:
+        """A request's prompt, and how many of its oldest messages are left out for it to fit `n_ctx` tokens.
+
+        None are, unless it allows that. Then a quarter of the context, or the most it wants, is left for the answer.
+        """
+        answer = min(request.sampling.max_tokens or n_ctx, n_ctx // 4)
+
+        def build(messages: Sequence[Message]) -> tuple[Prompt, int]:
+            return self.build(messages), len(request.messages) - len(messages)
+
+        if not request.drop_oldest:
+            return build(request.messages)
+        return shortest_cut(request.messages, build, lambda made: made[0].n_tokens + answer <= n_ctx)
+
+    def build(self, messages: Sequence[Message], *, is_open: bool = False) -> Prompt:
+        """The prompt that ends where the model's answer begins; where the last message ends so far, if that `is_open`.
 
         Raises `UsageError` when the template refuses the messages, `EngineError` when it has no place for pictures.
         """
         texts = _StandIns()
-        rendered = self._render([texts.replace(message) for message in messages])
+        rendered = self._render([texts.replace(message) for message in messages], answer_follows=not is_open)
+        if is_open:
+            rendered = rendered.rpartition(self._model.eos_text)[0] or rendered
         opening = rendered.rstrip().rpartition(_THINK)
         thinking = bool(opening[1]) and not opening[2]
         pictures = [part for message in messages for part in message.content if isinstance(part, Picture)]
         parts = self._parts(texts.split(rendered), pictures)
-        if not parts or isinstance(parts[-1], Picture):  # no token whose logits could begin an answer
+        if not is_open and (not parts or isinstance(parts[-1], Picture)):  # no token whose logits could begin an answer
             raise InvalidModelFile(
                 "The model's chat template leaves no room for an answer after the messages.",
                 "Fetch the model from its publisher.",
             )
         return Prompt(tuple(parts), thinking)
 
-    def _render(self, messages: list[dict[str, Any]]) -> str:
+    def _render(self, messages: list[dict[str, Any]], *, answer_follows: bool) -> str:
         try:
             with _deadline(_RENDERING_S):
                 return self._template.render(
                     messages=messages,
-                    add_generation_prompt=True,
+                    add_generation_prompt=answer_follows,
                     bos_token=self._model.bos_text,
                     eos_token=self._model.eos_text,
                 )
@@ -102,8 +133,8 @@ class PromptBuilder:
                 f"The model's chat template fails: {error}", "Fetch the model from its publisher."
             ) from error
 
-    def _parts(self, pieces: list[tuple[str, bool]], pictures: list[Picture]) -> list[tuple[int, ...] | Picture]:
-        """`pieces` are (text, whether a person wrote it). Text between two control tokens is tokenised as one."""
+    def _parts(self, pieces: list[tuple[str, _Whose]], pictures: list[Picture]) -> list[tuple[int, ...] | Picture]:
+        """`pieces` are texts and whose they are. Text between two control tokens is tokenised as one."""
         parts: list[tuple[int, ...] | Picture] = []
         tokens: list[int] = []
         waiting = list(pictures)
@@ -114,9 +145,13 @@ class PromptBuilder:
             tokens.extend(self._model.tokenize(plain))
             plain = ""
 
-        for text, written in pieces:
+        for text, whose in pieces:
+            if whose == "assistant" and (answer := self._answers.get(text.strip())):
+                flush()
+                tokens.extend(answer)
+                continue
             end = 0
-            for found in () if written else self._special.finditer(text):
+            for found in self._special.finditer(text) if whose == "template" else ():
                 plain += text[end : found.start()]
                 end = found.end()
                 flush()
@@ -136,31 +171,35 @@ class PromptBuilder:
         return parts if self._model.bos in (None, begins) else [(self._model.bos,), *parts]
 
 
+_Whose = Literal["template", "assistant", "other"]
+
+
 class _StandIns:
-    """Takes people's texts out of messages, and puts them back into what the template made of the stand-ins."""
+    """Takes texts out of messages, and puts them back into what the template made of the stand-ins."""
 
     def __init__(self) -> None:
         self._nonce = secrets.token_hex(8)
-        self._texts: list[str] = []
+        self._texts: list[tuple[str, _Whose]] = []
 
     def replace(self, message: Message) -> dict[str, Any]:
         """The message as a chat template expects it: a string, or a list of items where there are pictures."""
+        whose: _Whose = "assistant" if message.role == "assistant" else "other"
         items = [
-            {"type": "image"} if isinstance(part, Picture) else {"type": "text", "text": self._stand_in(part)}
+            {"type": "image"} if isinstance(part, Picture) else {"type": "text", "text": self._stand_in(part, whose)}
             for part in message.content
         ]
         has_picture = any(isinstance(part, Picture) for part in message.content)
         content = items if has_picture else "".join(item["text"] for item in items)
         return {"role": message.role, "content": content}
 
-    def _stand_in(self, text: str) -> str:
-        self._texts.append(text)
+    def _stand_in(self, text: str, whose: _Whose) -> str:
+        self._texts.append((text, whose))
         return f"[{self._nonce}:{len(self._texts) - 1}]"
 
-    def split(self, rendered: str) -> list[tuple[str, bool]]:
-        """(text, whether a person wrote it) in order."""
+    def split(self, rendered: str) -> list[tuple[str, _Whose]]:
+        """Texts in order, and whose each is."""
         pieces = re.split(rf"\[{self._nonce}:(\d+)\]", rendered)
-        return [(self._texts[int(piece)], True) if i % 2 else (piece, False) for i, piece in enumerate(pieces)]
+        return [self._texts[int(piece)] if i % 2 else (piece, "template") for i, piece in enumerate(pieces)]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import msgpack
 
 from gguf_vl import types
-from gguf_vl.types import EngineInfo, EngineSettings, EngineStats, Event, Finished, Picture, Request
+from gguf_vl.types import EngineInfo, EngineSettings, EngineStats, Event, Finished, Message, Request
 
 LENGTH = struct.Struct(">I")
 """The head of a frame: its length in bytes, unsigned, big-endian."""
@@ -33,10 +33,10 @@ class Generate:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """To the worker: encode this picture and keep its embeddings."""
+    """To the worker: compute a conversation as far as it is written, its pictures too, and keep that."""
 
     id: str
-    picture: Picture
+    messages: tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """From the worker: the picture's embeddings are kept."""
+    """From the worker: what was to be prepared is kept."""
 
     id: str
 
@@ -100,6 +100,13 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """From the worker: all that came of one step, for whichever requests."""
+
+    outcomes: tuple[Published | Prepared | Failed, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LogLine:
     """From the worker: a line for our logger, with the logger's name and level."""
 
@@ -109,7 +116,7 @@ class LogLine:
 
 
 Command = Load | Generate | Prepare | Cancel | AskStats
-Report = Loading | Ready | Published | Prepared | Stats | Failed | LogLine
+Report = Loading | Ready | Step | Stats | Failed | LogLine
 
 _DATACLASS, _PATH = 1, 2
 _KNOWN: dict[str, type[Any]] = {

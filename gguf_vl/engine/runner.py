@@ -1,22 +1,27 @@
-"""One loaded model, and the answering of one request at a time."""
+"""The loop: schedule, decode, sample, publish. Everything else about a request lies in the modules beside it."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gguf_vl.engine.answer import Answer
 from gguf_vl.engine.embeddings import EmbeddingCache
-from gguf_vl.engine.prompt import Prompt, PromptBuilder
-from gguf_vl.engine.turns import shortest_cut
-from gguf_vl.errors import DoesNotFit, UsageError
-from gguf_vl.native.context import Context
+from gguf_vl.engine.encoder import Encoder
+from gguf_vl.engine.prompt import PromptBuilder
+from gguf_vl.engine.protocol import Failed, Prepared, Published
+from gguf_vl.engine.schedule import Pace, Piece, schedule
+from gguf_vl.engine.sequence import Sequence
+from gguf_vl.engine.sharing import Turns
+from gguf_vl.engine.slots import Slots
+from gguf_vl.errors import Busy, DoesNotFit, GgufVlError, UsageError, to_plain
+from gguf_vl.native.context import Aborted, Context
 from gguf_vl.native.model import Model
 from gguf_vl.native.owned import Owned
 from gguf_vl.native.sampler import Sampler
@@ -27,67 +32,52 @@ from gguf_vl.types import (
     EngineInfo,
     EngineSettings,
     EngineStats,
-    Event,
-    Finished,
     FinishReason,
     Message,
     Picture,
     Progress,
     Request,
-    Timings,
-    Usage,
+    Text,
+    Thinking,
 )
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Publish = Callable[[list[Event], Finished], None]
+QUEUE = 256
+"""Requests that may wait."""
 
-
-@dataclass(slots=True)
-class _Clock:
-    """Counts and times of one request. All in seconds since it arrived, on one clock."""
-
-    prompt: Prompt
-    arrived: float
-    n_dropped: int
-    encode_s: float = 0.0
-    prefill_s: float = 0.0
-    first_token: float | None = None
-    last_token: float | None = None
-    completion_tokens: int = 0
-
-    def token(self) -> None:
-        self.last_token = time.perf_counter()
-        self.first_token = self.first_token or self.last_token
-        self.completion_tokens += 1
-
-    def finished(self, reason: FinishReason) -> Finished:
-        first, last = self.first_token or time.perf_counter(), self.last_token or 0.0
-        rate = (self.completion_tokens - 1) / (last - first) if self.completion_tokens > 1 and last > first else None
-        return Finished(
-            reason,
-            Usage(self.prompt.n_tokens, self.prompt.image_tokens, self.completion_tokens),
-            Timings(self.encode_s, self.prefill_s, first - self.arrived, rate),
-            self.n_dropped,
-        )
+Outcome = Published | Prepared | Failed
 
 
 class Runner(Owned):
-    """A model with its projector and context, and the pictures it has encoded.
+    """A model with its projector and context, and all requests that are under way.
 
-    `answer` and `prepare` run on the thread that made it; `abort` may be called from any thread.
+    Everything but `interrupt` belongs to the thread that made it. `wake` is called on another one when a picture is
+    encoded, so that `step` has something to do again.
     """
 
-    def __init__(self, settings: EngineSettings, on_progress: Callable[[float], None]) -> None:
+    def __init__(
+        self, settings: EngineSettings, on_progress: Callable[[float], None], wake: Callable[[], None] = lambda: None
+    ) -> None:
         began = time.perf_counter()
         self._settings = settings
         with Meter() as meter:
             self._load(settings, on_progress)
             self._prove(meter)
             used = meter.used()
-        self._embeddings = EmbeddingCache(settings.embedding_budget)
-        self._requests = self._encoded = self._reused = 0
+        self._turns = Turns() if self._vision and not (settings.mmproj_offload or settings.n_gpu_layers) else None
+        self._cache = EmbeddingCache(settings.embedding_budget)
+        self._encoder = Encoder(self._vision, self._cache, wake, self._turns) if self._vision else None
+        self._slots = Slots(self._context)
+        self._batch = self._context.batch()
+        self._pace = Pace(self._batch.size)
+        self._waiting: deque[Sequence] = deque()
+        self._preparing: deque[Sequence] = deque()
+        self._open: list[Sequence] = []
+        self._outcomes: list[Outcome] = []
+        self._decoding: frozenset[str] = frozenset()
+        self._requests = self._tokens = self._reused = self._preempted = 0
         self.info = EngineInfo(self._context.n_ctx, self._vision is not None, time.perf_counter() - began, used)
 
     def _load(self, settings: EngineSettings, on_progress: Callable[[float], None]) -> None:
@@ -106,6 +96,7 @@ class Runner(Owned):
             n_threads=settings.n_threads,
             kv_type=settings.kv_type,
             offload=settings.n_gpu_layers != 0,
+            n_seq_max=settings.n_seq_max,
         )
         self._vision = self._load_vision(settings.mmproj) if settings.mmproj else None
 
@@ -130,68 +121,73 @@ class Runner(Owned):
             with meter.encoding():
                 self._vision.encode(largest)
 
-    def answer(self, request: Request, publish: Publish, *, arrived: float) -> None:
-        """Answer one request, publishing its events as they come and `Finished` as the last.
+    # --- requests come and go -----------------------------------------------------------------------------------------
 
-        `arrived` is when it came, on `time.perf_counter`'s clock.
-
-        Raises `DoesNotFit` before any work when the prompt leaves no room for an answer, `Aborted` after `abort()`.
-        """
+    def submit(self, request: Request, *, arrived: float) -> None:
+        """Take a request, which came at `arrived` of `time.perf_counter`. What is wrong with it is an outcome."""
         self._requests += 1
-        prompt, n_dropped = self._prompt(request)
-        room = self._context.n_ctx - prompt.n_tokens
-        clock = _Clock(prompt, arrived, n_dropped)
-        pictures = self._encode_all(prompt, clock, publish)
-        self._prefill(prompt, pictures, clock, publish)
-        limit = min(room, request.sampling.max_tokens or room)
-        reason: FinishReason = "stop"
-        answer = Answer(stop=request.sampling.stop, thinking=prompt.thinking)
-        with Sampler(self._model, request.sampling, window=self._context.n_ctx) as sampler:
-            for piece in self._pieces(sampler, prompt, clock):
-                publish([*answer.push(piece)], clock.finished("cancelled"))
-                if answer.stopped:
-                    break
-                if clock.completion_tokens >= limit:
-                    reason = "length"
-                    break
-        end = clock.finished(reason)
-        publish([*answer.finish(), end], end)
+        try:
+            if len(self._waiting) >= QUEUE:
+                raise Busy(f"{QUEUE} requests wait already.", "Ask again later.")
+            self._waiting.append(self._sequence(request, arrived))
+        except GgufVlError as error:
+            self._outcomes.append(Failed(request.id, to_plain(error)))
 
-    def _prompt(self, request: Request) -> tuple[Prompt, int]:
-        """The request's prompt, and how many of its messages are left out for it to fit."""
+    def prepare(self, id: str, messages: tuple[Message, ...]) -> None:
+        """Encode the pictures of a conversation and compute it as far as it is written, when nothing else is to do."""
+        try:
+            prompt = self._prompts.build(messages, is_open=True)
+            self._check_fits(prompt.n_tokens, prompt.image_tokens)
+            sequence = Sequence(id, Request(messages), prompt, time.perf_counter())
+            self._want_pictures(sequence, urgent=False)
+            self._preparing.append(sequence)
+        except GgufVlError as error:
+            self._outcomes.append(Failed(id, to_plain(error)))
+
+    def cancel(self, id: str) -> None:
+        """Forget a request, wherever it is. What it has computed is kept."""
+        if self._encoder:
+            self._encoder.abandon(id)
+        for queue in (self._waiting, self._preparing):
+            for sequence in [each for each in queue if each.id == id]:
+                queue.remove(sequence)
+                self._release(sequence)
+        for sequence in [each for each in self._open if each.id == id]:
+            self._close(sequence)
+
+    def interrupt(self, id: str) -> None:
+        """Stop native work that is for this request alone. From any thread; `cancel` must follow on the loop's own."""
+        if self._decoding == {id}:
+            self._context.abort()
+        if self._encoder:
+            self._encoder.abandon(id)
+
+    def _sequence(self, request: Request, arrived: float) -> Sequence:
         n_ctx = self._context.n_ctx
-        answer = min(request.sampling.max_tokens or n_ctx, n_ctx // 4)
+        prompt, n_dropped = self._prompts.fitted(request, n_ctx)
+        self._check_fits(prompt.n_tokens, prompt.image_tokens)
+        limit = min(n_ctx - prompt.n_tokens, request.sampling.max_tokens or n_ctx)
+        sequence = Sequence(request.id, request, prompt, arrived, limit=limit, n_dropped=n_dropped)
+        self._want_pictures(sequence, urgent=True)
+        sequence.sampler = Sampler(self._model, request.sampling, window=n_ctx)
+        return sequence
 
-        def build(messages: Sequence[Message]) -> tuple[Prompt, int]:
-            return self._prompts.build(messages), len(request.messages) - len(messages)
-
-        if request.drop_oldest:
-            prompt, n_dropped = shortest_cut(request.messages, build, lambda made: made[0].n_tokens + answer <= n_ctx)
-        else:
-            prompt, n_dropped = build(request.messages)
-        if prompt.n_tokens >= n_ctx:
+    def _check_fits(self, n_tokens: int, image_tokens: int) -> None:
+        if n_tokens >= self._context.n_ctx:
             raise DoesNotFit(
-                f"The prompt takes {prompt.n_tokens} tokens ({prompt.image_tokens} of them pictures), "
-                f"the context holds {n_ctx}.",
+                f"The prompt takes {n_tokens} tokens ({image_tokens} of them pictures), "
+                f"the context holds {self._context.n_ctx}.",
                 "Use a larger `--ctx`, fewer or smaller pictures (`--detail low`), or a shorter text.",
             )
-        return prompt, n_dropped
 
-    def _encode_all(self, prompt: Prompt, clock: _Clock, publish: Publish) -> list[NDArray[np.float32]]:
-        encoded = []
-        done = 0
-        for picture in (part for part in prompt.parts if isinstance(part, Picture)):
-            publish([Progress("encode", done, prompt.image_tokens)], clock.finished("cancelled"))
-            began = time.perf_counter()
-            encoded.append(self._encode(picture))
-            clock.encode_s += time.perf_counter() - began
-            done += picture.tokens
-            publish([Progress("encode", done, prompt.image_tokens)], clock.finished("cancelled"))
-        return encoded
+    def _want_pictures(self, sequence: Sequence, *, urgent: bool) -> None:
+        for placed in sequence.cells.pictures:
+            encoder = self._checked(placed.picture)
+            sequence.encodings.append(encoder.want(placed.picture, sequence.id, urgent=urgent))
 
-    def _encode(self, picture: Picture) -> NDArray[np.float32]:
+    def _checked(self, picture: Picture) -> Encoder:
         limits = self._settings.limits
-        if self._vision is None:
+        if self._encoder is None:
             raise UsageError("This model reads text only, it has no projector.", "Choose another: `gguf-vl list`.")
         whole = len(picture.rgb) == 3 * picture.width * picture.height
         fits = limits.min_tokens <= picture.tokens <= limits.max_tokens
@@ -202,86 +198,250 @@ class Runner(Owned):
                 "is taken.",
                 "Load it through gguf_vl.media with this engine's limits.",
             )
-        kept = self._embeddings.get(picture.digest)
-        if kept is not None:
-            self._reused += 1
-            return kept
-        embeddings = self._vision.encode(picture)
-        self._encoded += 1
-        self._embeddings.put(picture.digest, embeddings)
-        return embeddings
+        return self._encoder
 
-    def _prefill(self, prompt: Prompt, pictures: list[NDArray[np.float32]], clock: _Clock, publish: Publish) -> None:
-        """Decode the prompt into an empty context, `n_batch` cells at a time, with logits of its last token."""
+    # --- a step -------------------------------------------------------------------------------------------------------
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` has anything to compute or tell now, and need not wait for a request or a picture."""
+        runnable = any(not each.waits_for for each in (*self._open, *self._preparing))
+        return bool(self._outcomes) or runnable or self._may_admit()
+
+    def step(self) -> list[Outcome]:
+        """Compute the next batch, and say what came of it."""
+        self._fail_unseen()
+        while self._may_admit():
+            self._admit(self._waiting.popleft())
+        if not self._open and self._preparing and not self._preparing[0].waits_for:
+            self._admit(self._preparing.popleft())
+        answering = any(each.is_generating for each in self._open)
+        text, pictures = schedule(self._open, self._batch.size, self._pace.n_prefill(answering=answering))
+        for pieces, decode in ((text, self._decode_text), (pictures, self._decode_pictures)):
+            if pieces:
+                self._compute(pieces, decode)
+        self._tell_all()
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    def _may_admit(self) -> bool:
+        """Whether the next request may begin: there is a place, and its cells need not push out another's."""
+        if not self._waiting:
+            return False
+        seats = sum(each.sampler is not None for each in self._open)
+        cells = sum(each.cells.n for each in self._open) + self._waiting[0].cells.n
+        return seats < self._settings.n_seq_max and (not self._open or cells <= self._context.n_ctx)
+
+    def _admit(self, sequence: Sequence) -> None:
+        if sequence.sampler:  # what is only prepared makes way
+            for other in [each for each in self._open if each.sampler is None]:
+                self._put_back(other, self._preparing)
+        running = [(each.slot, each.cells.copy(_whole(each))) for each in self._open if each.slot is not None]
+        sequence.slot, sequence.computed = self._slots.open(sequence.cells, running)
+        if sequence.opened is None:
+            sequence.opened = time.perf_counter()
+            sequence.reused = sequence.computed
+            self._reused += sequence.computed
+        self._open.append(sequence)
+
+    def _compute(self, pieces: list[Piece], decode: Callable[[list[Piece]], bool]) -> None:
+        pieces = [piece for piece in pieces if piece.sequence in self._open]
+        self._decoding = frozenset(piece.sequence.id for piece in pieces)
         began = time.perf_counter()
-        self._context.clear()
-        waiting = iter(pictures)
-        position = done = 0
-        for part in prompt.parts:
-            last = part is prompt.parts[-1]
-            steps = (
-                self._prefill_picture(part, next(waiting), position)
-                if isinstance(part, Picture)
-                else self._prefill_text(part, position, logits=last)
-            )
-            for cells in steps:
-                done += cells
-                clock.prefill_s = time.perf_counter() - began
-                publish([Progress("prefill", done, prompt.n_tokens)], clock.finished("cancelled"))
-            position += max(part.width, part.height) // PATCH if isinstance(part, Picture) else len(part)
-        self._position = position
+        try:
+            done = decode(pieces)
+        except Aborted:
+            self._context.resume()
+            for piece in pieces:
+                self._forget_from(piece)
+            return
+        finally:
+            self._decoding = frozenset()
+        if not done:
+            self._make_room()
+            return
+        seconds = time.perf_counter() - began
+        prompts = [piece for piece in pieces if not piece.sequence.answered]
+        self._pace.took(sum(piece.end - piece.start for piece in prompts), seconds)
+        for piece in prompts:
+            piece.sequence.prefill_s += seconds
+        self._tokens += sum(piece.end - piece.start for piece in pieces)
+        self._advance(pieces)
 
-    def _prefill_text(self, tokens: tuple[int, ...], position: int, *, logits: bool) -> Iterator[int]:
-        for start in range(0, len(tokens), self._context.n_batch):
-            piece = tokens[start : start + self._context.n_batch]
-            self._context.decode_tokens(piece, position + start, logits=logits and start + len(piece) == len(tokens))
-            yield len(piece)
+    def _decode_text(self, pieces: list[Piece]) -> bool:
+        self._batch.clear()
+        self._rows = []
+        for piece in pieces:
+            cells, slot = piece.sequence.cells, piece.sequence.slot
+            assert slot is not None
+            tokens, position = cells.tokens(piece.start, piece.end), cells.position(piece.start)
+            self._rows.append(self._batch.add_tokens(slot, tokens, position, n_outputs=int(piece.has_output)))
+        with self._turn():
+            return self._context.decode(self._batch)
 
-    def _prefill_picture(self, picture: Picture, embeddings: NDArray[np.float32], position: int) -> Iterator[int]:
-        positions = picture_positions(picture, position)
-        for start in range(0, picture.tokens, self._context.n_batch):
-            rows = slice(start, start + self._context.n_batch)
-            self._context.decode_embeddings(embeddings[rows], positions[:, rows])
-            yield len(embeddings[rows])
+    def _decode_pictures(self, pieces: list[Piece]) -> bool:
+        self._batch.clear()
+        self._rows = [-1] * len(pieces)
+        for piece in pieces:
+            placed, slot = piece.placed, piece.sequence.slot
+            assert placed
+            assert slot is not None
+            embeddings = piece.sequence.encoding_of(placed).embeddings
+            assert embeddings is not None
+            cells = slice(piece.start - placed.start, piece.end - placed.start)
+            positions = picture_positions(placed.picture, placed.position)
+            self._batch.add_embeddings(slot, embeddings[cells], positions[:, cells])
+        with self._turn():
+            return self._context.decode(self._batch)
 
-    def _pieces(self, sampler: Sampler, prompt: Prompt, clock: _Clock) -> Iterator[bytes]:
-        """The bytes of one sampled token after the other, until the model ends its answer."""
-        position = self._position
-        while True:
-            token = sampler.sample(self._context)
-            clock.token()
-            if self._model.ends_answer(token):
-                return
-            yield self._model.piece(token)
-            self._context.decode_tokens((token,), position, logits=True)
-            position += 1
+    def _turn(self) -> AbstractContextManager[None]:
+        return self._turns.step() if self._turns else nullcontext()
 
-    def prepare(self, picture: Picture) -> None:
-        """Encode a picture and keep its embeddings. Raises `Aborted` after `abort()`."""
-        self._encode(picture)
+    def _advance(self, pieces: list[Piece]) -> None:
+        """Every piece is in the cache: sample behind those that end their sequence."""
+        for piece, row in zip(pieces, self._rows, strict=True):
+            sequence = piece.sequence
+            sequence.computed = piece.end
+            if sequence.sampler:
+                sequence.tell_progress()
+            if piece.has_output and sequence.sampler:
+                self._take(sequence, sequence.sampler.sample(self._context, row))
+            elif sequence.computed == sequence.cells.n:
+                self._outcomes.append(Prepared(sequence.id))
+                self._close(sequence)
 
-    def stats(self, *, running: bool) -> EngineStats:
-        """Counters since the model was loaded."""
-        return EngineStats(self._requests, running, self._encoded, self._reused, self._embeddings.n_bytes)
+    def _take(self, sequence: Sequence, token: int) -> None:
+        if self._model.ends_answer(token):
+            self._finish(sequence, "stop")
+            return
+        sequence.sampled(token)
+        self._say(sequence, sequence.answer.push(self._model.piece(token)))
+        if sequence.answer.stopped:
+            self._finish(sequence, "stop")
+        elif len(sequence.answered) >= sequence.limit:
+            self._finish(sequence, "length")
 
-    def abort(self) -> None:
-        """Make the work that is running raise `Aborted`: within a decode step, or a few layers of an encode."""
-        self._context.abort()
-        if self._vision:
-            self._vision.abort()
+    def _say(self, sequence: Sequence, events: list[Text | Thinking]) -> None:
+        sequence.events += events
+        sequence.text += "".join(event.text for event in events if isinstance(event, Text))
 
-    def resume(self) -> None:
-        """Take back `abort()`, before the next work."""
-        self._context.resume()
-        if self._vision:
-            self._vision.resume()
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        self._say(sequence, sequence.answer.finish())
+        end = sequence.finished(reason)
+        self._outcomes.append(Published(sequence.id, (*sequence.events, end), end))
+        if reason == "stop" and not sequence.answer.stopped:
+            self._prompts.remember(sequence.text, sequence.answered)
+        sequence.events = []
+        self._close(sequence)
+
+    def _close(self, sequence: Sequence) -> None:
+        """Keep what an open sequence has computed, for a request that begins like it."""
+        self._open.remove(sequence)
+        self._release(sequence)
+        if sequence.slot is not None:
+            cut = _whole(sequence)
+            self._context.cut(sequence.slot, sequence.cells.position(cut))
+            self._slots.keep(sequence.slot, sequence.cells.copy(cut))
+            sequence.slot = None
+
+    def _release(self, sequence: Sequence) -> None:
+        if sequence.sampler:
+            sequence.sampler.close()
+
+    def _forget_from(self, piece: Piece) -> None:
+        """After an abort: what the batch would have added is not to be relied on."""
+        sequence = piece.sequence
+        if sequence.slot is not None:
+            cut = piece.placed.start if piece.placed else piece.start
+            self._context.cut(sequence.slot, sequence.cells.position(cut))
+            sequence.computed = cut
+
+    def _make_room(self) -> None:
+        """The cache is full: drop what is kept, then put back the request that came last."""
+        if self._slots.evict():
+            return
+        *others, last = self._open
+        if others:
+            self._put_back(last, self._waiting if last.sampler else self._preparing)
+            self._preempted += 1
+        else:
+            self._finish(last, "length")
+
+    def _put_back(self, sequence: Sequence, queue: deque[Sequence]) -> None:
+        """Begin an open sequence again later; what it was asked and has answered is not lost."""
+        self._open.remove(sequence)
+        assert sequence.slot is not None
+        self._slots.drop(sequence.slot)
+        sequence.slot, sequence.computed = None, 0
+        queue.appendleft(sequence)
+
+    def fail(self, error: GgufVlError) -> list[Outcome]:
+        """A step went wrong, nobody knows how far: end all that is open, and start from an empty cache."""
+        for sequence in list(self._open):
+            self._outcomes.append(Failed(sequence.id, to_plain(error)))
+            self._open.remove(sequence)
+            self._release(sequence)
+            assert sequence.slot is not None
+            self._slots.drop(sequence.slot)
+        while self._slots.evict():
+            pass
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    def _fail_unseen(self) -> None:
+        """Requests with a picture that could not be encoded end here."""
+        for sequence in [*self._open, *self._waiting, *self._preparing]:
+            failed = next((each.failure for each in sequence.encodings if each.failure), None)
+            if failed:
+                self._outcomes.append(Failed(sequence.id, to_plain(failed)))
+                self.cancel(sequence.id)
+
+    def _tell_all(self) -> None:
+        for place, sequence in enumerate(self._waiting, 1):
+            sequence.tell(Progress("queue", place, len(self._waiting)))
+        for sequence in (*self._open, *self._waiting):
+            if sequence.sampler:
+                sequence.tell_progress()
+            if sequence.events:
+                self._outcomes.append(Published(sequence.id, tuple(sequence.events), sequence.finished("cancelled")))
+                sequence.events = []
+
+    # --- the rest -----------------------------------------------------------------------------------------------------
+
+    def stats(self) -> EngineStats:
+        """Counters since the model was loaded. From any thread."""
+        encoder = self._encoder
+        return EngineStats(
+            requests=self._requests,
+            running=len(self._open),
+            waiting=len(self._waiting),
+            pictures_encoded=encoder.encoded if encoder else 0,
+            pictures_reused=encoder.reused if encoder else 0,
+            embedding_bytes=self._cache.n_bytes,
+            tokens=self._tokens,
+            tokens_reused=self._reused,
+            kept_sequences=self._slots.n_kept,
+            preempted=self._preempted,
+        )
 
     def close(self) -> None:
         """Release everything, in the order llama.cpp needs."""
+        if self._encoder:
+            self._encoder.close()
+        for sequence in (*self._open, *self._waiting, *self._preparing):
+            self._release(sequence)
         if self._vision:
             self._vision.close()
         self._context.close()
         self._model.close()
+
+
+def _whole(sequence: Sequence) -> int:
+    """Cells it has computed, without a picture of which only a part is."""
+    placed = sequence.cells.picture_at(sequence.computed)
+    return placed.start if placed else sequence.computed
 
 
 def blank_picture(max_tokens: int) -> Picture:

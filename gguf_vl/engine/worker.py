@@ -2,7 +2,8 @@
 
 Commands come in on standard input, reports go out on standard output; whatever native code prints goes to standard
 error. A reader thread takes the commands, so that a cancellation reaches native code in mid-work; the main thread
-owns the model. The process ends when its input closes, also in the middle of native code: no orphan is left.
+owns the model and runs the loop. The process ends when its input closes, also in the middle of native code: no orphan
+is left.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from gguf_vl.engine.protocol import (
     AskStats,
@@ -25,11 +27,10 @@ from gguf_vl.engine.protocol import (
     Loading,
     LogLine,
     Prepare,
-    Prepared,
-    Published,
     Ready,
     Report,
     Stats,
+    Step,
     dumps,
     read_message,
 )
@@ -69,69 +70,50 @@ class _LogToPipe(logging.Handler):
 
 
 class _Inbox:
-    """Work waiting for the main thread, in the order it came. `cancel` reaches waiting and running work alike."""
+    """Commands waiting for the main thread, in the order they came. A cancellation also reaches native work at once."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[Generate | Prepare, float]] = deque()
-        self._running = ""
-        self._runner: Runner | None = None
+        self._waiting: deque[tuple[Command, float]] = deque()
+        self._woken = False
+        self.runner: Runner | None = None
 
-    def serve(self, runner: Runner) -> None:
-        self._runner = runner
-
-    @property
-    def runner(self) -> Runner | None:
-        return self._runner
-
-    @property
-    def busy(self) -> bool:
-        return bool(self._running)
-
-    def put(self, work: Generate | Prepare) -> None:
+    def put(self, command: Command) -> None:
+        """Leave a command for the main thread."""
         with self._changed:
-            self._waiting.append((work, time.perf_counter()))
+            self._waiting.append((command, time.perf_counter()))
             self._changed.notify()
 
-    def next(self) -> tuple[Generate | Prepare, float]:
-        """Wait for work; with it comes when it arrived. From now until `done` it is what `cancel` stops."""
+    def wake(self) -> None:
+        """Let the main thread look again."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting)
-            work, arrived = self._waiting.popleft()
-            self._running = _id(work)
-            return work, arrived
+            self._woken = True
+            self._changed.notify()
 
-    def done(self) -> None:
+    def take(self, *, wait: bool) -> list[tuple[Command, float]]:
+        """All commands, each with when it came. With `wait`, not before there is one, or `wake` was called."""
         with self._changed:
-            self._running = ""
-            if self._runner:
-                self._runner.resume()
-
-    def cancel(self, id: str) -> None:
-        with self._changed:
-            self._waiting = deque(waiting for waiting in self._waiting if _id(waiting[0]) != id)
-            if id == self._running and self._runner:
-                self._runner.abort()
-
-
-def _id(work: Generate | Prepare) -> str:
-    return work.request.id if isinstance(work, Generate) else work.id
+            if wait:
+                self._changed.wait_for(lambda: self._waiting or self._woken)
+            self._woken = False
+            taken = list(self._waiting)
+            self._waiting.clear()
+            return taken
 
 
 def _read_commands(stream: BinaryIO, inbox: _Inbox, pipe: _Pipe) -> None:
     """The reader thread: until the pipe closes, and then the process ends, whatever else it is doing."""
     while (command := read_message(stream)) is not None:
-        match command:
-            case Cancel(id):
-                inbox.cancel(id)
-            case AskStats(id) if inbox.runner:
-                pipe.send(Stats(id, inbox.runner.stats(running=inbox.busy)))
-            case Generate() | Prepare():
-                inbox.put(command)
+        if isinstance(command, AskStats) and inbox.runner:
+            pipe.send(Stats(command.id, inbox.runner.stats()))
+            continue
+        if isinstance(command, Cancel) and inbox.runner:
+            inbox.runner.interrupt(command.id)
+        inbox.put(command)
     os._exit(0)
 
 
-def _load(settings: Any, pipe: _Pipe) -> Runner | None:
+def _load(settings: Any, pipe: _Pipe, wake: Callable[[], None]) -> Runner | None:
     from gguf_vl.engine.runner import Runner
 
     reported = 0.0
@@ -143,7 +125,7 @@ def _load(settings: Any, pipe: _Pipe) -> Runner | None:
             pipe.send(Loading(fraction))
 
     try:
-        return Runner(settings, report)
+        return Runner(settings, report, wake)
     except GgufVlError as error:
         pipe.send(Failed("", to_plain(error)))
     except MemoryError:
@@ -153,27 +135,40 @@ def _load(settings: Any, pipe: _Pipe) -> Runner | None:
     return None
 
 
-def _work(work: Generate | Prepare, arrived: float, runner: Runner, pipe: _Pipe) -> None:
-    from gguf_vl.native.context import Aborted
+def _serve(runner: Runner, inbox: _Inbox, pipe: _Pipe) -> NoReturn:
+    """The main thread: commands in, a step, its outcomes out."""
+    while True:
+        for command, arrived in inbox.take(wait=not runner.has_work):
+            try:
+                _obey(command, arrived, runner)
+            except Exception as error:
+                pipe.send(Step((Failed(_id(command), to_plain(_unforeseen(error))),)))
+        try:
+            outcomes = runner.step()
+        except Exception as error:
+            outcomes = runner.fail(_unforeseen(error))
+        if outcomes:
+            pipe.send(Step(tuple(outcomes)))
 
-    try:
-        if isinstance(work, Prepare):
-            runner.prepare(work.picture)
-            pipe.send(Prepared(work.id))
-        else:
-            id = work.request.id
-            publish = lambda events, so_far: pipe.send(Published(id, tuple(events), so_far))  # noqa: E731
-            runner.answer(work.request, publish, arrived=arrived)
-    except Aborted:
-        pass  # the program has already ended this request for its caller
-    except GgufVlError as error:
-        pipe.send(Failed(_id(work), to_plain(error)))
-    except Exception as error:
-        logging.getLogger("gguf_vl.engine").exception("a request failed")
-        unforeseen = EngineError(
-            f"The engine failed on this request: {type(error).__name__}: {error}", "Run it again with --debug."
-        )
-        pipe.send(Failed(_id(work), to_plain(unforeseen)))
+
+def _obey(command: Command, arrived: float, runner: Runner) -> None:
+    match command:
+        case Generate(request):
+            runner.submit(request, arrived=arrived)
+        case Prepare(id, messages):
+            runner.prepare(id, messages)
+        case Cancel(id):
+            runner.cancel(id)
+
+
+def _id(command: Command) -> str:
+    return command.request.id if isinstance(command, Generate) else getattr(command, "id", "")
+
+
+def _unforeseen(error: Exception) -> EngineError:
+    logging.getLogger("gguf_vl.engine").exception("the engine failed")
+    what = error.what if isinstance(error, GgufVlError) else f"{type(error).__name__}: {error}"
+    return EngineError(f"The engine failed: {what}", "Run it again with --debug.")
 
 
 def _take_over_stdout() -> BinaryIO:
@@ -198,15 +193,12 @@ def main() -> None:
         return
     reader = threading.Thread(target=_read_commands, args=(sys.stdin.buffer, inbox, pipe), daemon=True)
     reader.start()
-    runner = _load(first.settings, pipe)
+    runner = _load(first.settings, pipe, inbox.wake)
     if runner is None:
         os._exit(0)  # the reader thread sits in a read that an ordinary exit would stumble over
-    inbox.serve(runner)
+    inbox.runner = runner
     pipe.send(Ready(runner.info))
-    while True:
-        work, arrived = inbox.next()
-        _work(work, arrived, runner, pipe)
-        inbox.done()
+    _serve(runner, inbox, pipe)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Where llama.cpp has been asked itself, its answer stands instead of a formula.
 from __future__ import annotations
 
 from gguf_vl.gguf import ProjectorShape, TextShape
-from gguf_vl.types import KvType
+from gguf_vl.types import KEPT_SEQUENCES, KvType
 
 CELLS = 256
 """llama.cpp rounds a context up to a multiple of these cells."""
@@ -77,8 +77,8 @@ def _buffer(text: TextShape, n_ctx: int, n_batch: int, *, n_embd: int, n_ff: int
 
 
 def output(text: TextShape, n_seq_max: int) -> int:
-    """Bytes of the logits that are handed out."""
-    return 4 * text.n_vocab * n_seq_max
+    """Bytes of the logits that are handed out: llama.cpp has room for those of every sequence, the kept ones too."""
+    return 4 * text.n_vocab * (n_seq_max + KEPT_SEQUENCES)
 
 
 def encode_buffer(projector: ProjectorShape, image_tokens: int, *, on_gpu: bool) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from llama_cpp import llama_cpp as llama
 from gguf_vl.errors import DoesNotFit, EngineError
 from gguf_vl.native import log
 from gguf_vl.native.owned import Owned
-from gguf_vl.types import KvType
+from gguf_vl.types import KEPT_SEQUENCES, KvType
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,20 +26,19 @@ _KV_TYPES: dict[KvType, int] = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_T
 _LIBC = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
 _IS_SET = ctypes.cast(_LIBC.strlen, llama.ggml_abort_callback)
 _UNSET, _SET = b"\0", b"\1"
-_POSITIONS = 4
-"""Positions of one embedding under M-RoPE: time, row, column and an unused fourth, stored section by section."""
 
 
 def parameters(*, n_ctx: int, n_batch: int, kv_type: KvType, n_seq_max: int = 1, offload: bool = True) -> Any:
-    """`llama_context_params` of a context for `n_seq_max` sequences in one cache, with one output for each.
+    """`llama_context_params` of a context in which `n_seq_max` sequences are decoded at once, in one cache.
 
+    Sequences that are kept for later have ids of their own. llama.cpp has room for the logits of one row for each id.
     Without `offload` no GPU computes anything, and none is needed for that. With it one computes large batches also of
     layers that are in main memory.
     """
     params = llama.llama_context_default_params()
     params.n_ctx = n_ctx
     params.n_batch = params.n_ubatch = n_batch
-    params.n_seq_max = params.n_outputs_max = n_seq_max
+    params.n_seq_max = params.n_outputs_max = n_seq_max + KEPT_SEQUENCES
     params.kv_unified = True
     params.op_offload = offload
     params.type_k = params.type_v = _KV_TYPES[kv_type]
@@ -56,19 +54,30 @@ class Aborted(Exception):
 
 
 class Context(Owned):
-    """The KV cache of `n_ctx` cells and the buffers of one `llama_decode`, for one sequence.
+    """The KV cache of `n_ctx` cells and the buffers of one `llama_decode`, for `n_seq_max` sequences and those kept.
 
     `n_batch` is the most tokens or embeddings one call may take. `abort()` may be called from any thread; every other
     method belongs to the thread that made the context. Raises `DoesNotFit` when llama.cpp cannot make the context.
     """
 
     def __init__(
-        self, model: Model, *, n_ctx: int, n_batch: int, n_threads: int, kv_type: KvType, offload: bool = True
+        self,
+        model: Model,
+        *,
+        n_ctx: int,
+        n_batch: int,
+        n_threads: int,
+        kv_type: KvType,
+        n_seq_max: int = 1,
+        offload: bool = True,
     ) -> None:
         self._model = model
         self.n_batch = min(n_batch, n_ctx)
+        self.n_seqs = n_seq_max + KEPT_SEQUENCES
         self._abort = ctypes.create_string_buffer(2)
-        params = parameters(n_ctx=n_ctx, n_batch=self.n_batch, kv_type=kv_type, offload=offload)
+        params = parameters(
+            n_ctx=n_ctx, n_batch=self.n_batch, kv_type=kv_type, n_seq_max=n_seq_max, offload=offload
+        )
         params.n_threads = params.n_threads_batch = n_threads
         params.abort_callback = _IS_SET
         params.abort_callback_data = ctypes.cast(self._abort, ctypes.c_void_p)
@@ -77,7 +86,6 @@ class Context(Owned):
             reason = log.last_complaint() or "llama.cpp gave no reason"
             raise DoesNotFit(f"No room for a context of {n_ctx} tokens: {reason}", "Try a smaller one: `--ctx 4096`.")
         self._memory = llama.llama_get_memory(self._context)
-        self._batch = _Batch(self.n_batch)
 
     @property
     def pointer(self) -> Any:
@@ -89,42 +97,33 @@ class Context(Owned):
         """Cells of the KV cache, as llama.cpp rounded them."""
         return int(llama.llama_n_ctx(self._context))
 
-    def decode_tokens(self, tokens: Sequence[int], position: int, *, logits: bool) -> None:
-        """Decode up to `n_batch` tokens at `position`, `position + 1`, …; `logits` asks for those of the last.
+    def batch(self) -> Batch:
+        """An empty batch of the largest size."""
+        return Batch(self.n_batch, self.n_seqs, self._model.embedding_width)
 
-        Raises `DoesNotFit` when the cache is full, `Aborted` after `abort()`.
+    def decode(self, batch: Batch) -> bool:
+        """Decode a batch. False when the cache has no room for it; nothing has changed then.
+
+        Raises `Aborted` after `abort()`: of what it adds nothing is in the cache then.
         """
-        self._decode(self._batch.of_tokens(tokens, position, logits=logits))
-
-    def decode_embeddings(self, embeddings: NDArray[np.float32], positions: NDArray[np.int32]) -> None:
-        """Decode up to `n_batch` embeddings, [n, width] float32, at `positions`, [4, n] int32 (t, row, column, 0).
-
-        Raises like `decode_tokens`.
-        """
-        if embeddings.shape[1] != self._model.embedding_width:
-            raise EngineError(
-                f"The projector's embeddings are {embeddings.shape[1]} wide, "
-                f"the model takes {self._model.embedding_width}.",
-                "Use the projector that was published with this model.",
-            )
-        self._decode(self._batch.of_embeddings(embeddings, positions))
-
-    def _decode(self, batch: Any) -> None:
         if self._abort[0] == _SET:  # a backend that never asks the callback still stops between two calls
             raise Aborted
-        result = llama.llama_decode(self._context, batch)
-        if result == 1:
-            raise DoesNotFit(f"The context of {self.n_ctx} tokens is full.", "Ask for a larger one: `--ctx`.")
+        result = llama.llama_decode(self._context, batch.struct())
         if result == 2:
             log.forget()
             raise Aborted
-        if result != 0:
+        if result not in (0, 1):
             reason = log.last_complaint() or f"llama_decode answered {result}"
             raise EngineError(f"llama.cpp could not decode: {reason}", "Run the command again with --debug.")
+        return bool(result == 0)
 
-    def clear(self) -> None:
-        """Forget everything decoded so far."""
-        llama.llama_memory_clear(self._memory, False)
+    def share(self, source: int, target: int, end: int) -> None:
+        """Let the empty sequence `target` begin as `source` does, up to position `end`. No cell is copied."""
+        llama.llama_memory_seq_cp(self._memory, source, target, 0, end)
+
+    def cut(self, sequence: int, position: int) -> None:
+        """Forget all of a sequence from `position` on."""
+        llama.llama_memory_seq_rm(self._memory, sequence, position, -1)
 
     def abort(self) -> None:
         """Make the decode that is running, or the next one, raise `Aborted` within milliseconds."""
@@ -141,48 +140,86 @@ class Context(Owned):
             self._context = self._memory = None
 
 
-class _Batch:
-    """The arrays behind a `llama_batch`, filled through numpy and used again for every call."""
+class Batch:
+    """Rows for one `llama_decode`, all tokens or all embeddings, filled through numpy and used again for every call."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, size: int, n_seqs: int, embedding_width: int) -> None:
+        self.size = size
+        self.n = 0
+        self._width = embedding_width
         self._tokens = np.zeros(size, np.int32)
-        self._positions = np.zeros(_POSITIONS * size, np.int32)
-        self._logits = np.zeros(size, np.int8)
-        self._sequence = llama.llama_seq_id(0)
-        self._sequences = (ctypes.POINTER(llama.llama_seq_id) * size)(*[ctypes.pointer(self._sequence)] * size)
+        self._positions = np.zeros(size, np.int32)
+        self._outputs = np.zeros(size, np.int8)
+        self._ids = np.arange(n_seqs, dtype=np.int32)
+        self._addresses = self._ids.ctypes.data + self._ids.itemsize * np.arange(n_seqs, dtype=np.uint64)
+        self._sequences = np.zeros(size, np.uint64)
         self._sequence_counts = np.ones(size, np.int32)
+        self._rows: list[NDArray[np.float32]] = []
+        self._row_positions: list[NDArray[np.int32]] = []
 
-    def of_tokens(self, tokens: Sequence[int], position: int, *, logits: bool) -> Any:
-        n = self._checked(len(tokens))
-        self._tokens[:n] = tokens
-        self._positions[:n] = np.arange(position, position + n)
-        self._logits[:n] = 0
-        self._logits[n - 1] = logits
-        return self._struct(n, token=_pointer(self._tokens, llama.llama_token))
+    @property
+    def room(self) -> int:
+        """Rows that still fit."""
+        return self.size - self.n
 
-    def of_embeddings(self, embeddings: NDArray[np.float32], positions: NDArray[np.int32]) -> Any:
-        n = self._checked(len(embeddings))
-        self._rows = np.ascontiguousarray(embeddings, np.float32)  # must outlive the call
-        self._positions[: _POSITIONS * n] = positions.reshape(-1)
-        self._logits[:n] = 0
-        return self._struct(n, embd=_pointer(self._rows, ctypes.c_float))
+    def clear(self) -> None:
+        """Take out all rows."""
+        self.n = 0
+        self._rows.clear()
+        self._row_positions.clear()
 
-    def _checked(self, n: int) -> int:
-        if not 0 < n <= self._size:  # llama.cpp ends the process over a batch that is too large
-            raise EngineError(f"A batch of {n} where 1 to {self._size} fit.", "Please report this: it is a bug.")
-        return n
+    def add_tokens(self, sequence: int, tokens: NDArray[np.int32], position: int, *, n_outputs: int) -> int:
+        """Add tokens at `position`, `position + 1`, …, the last `n_outputs` of them with logits.
 
-    def _struct(self, n: int, **content: Any) -> Any:
+        Returns the row of the first that has logits.
+        """
+        start, end = self.n, self.n + len(tokens)
+        self._check(end)
+        self._tokens[start:end] = tokens
+        self._positions[start:end] = np.arange(position, position + len(tokens))
+        self._sequences[start:end] = self._addresses[sequence]
+        self._outputs[start:end] = 0
+        self._outputs[end - n_outputs : end] = 1
+        self.n = end
+        return end - n_outputs
+
+    def add_embeddings(self, sequence: int, rows: NDArray[np.float32], positions: NDArray[np.int32]) -> None:
+        """Add embeddings, [n, width] float32, at `positions`, [4, n] int32 (t, row, column, 0)."""
+        if rows.shape[1] != self._width:
+            raise EngineError(
+                f"The projector's embeddings are {rows.shape[1]} wide, the model takes {self._width}.",
+                "Use the projector that was published with this model.",
+            )
+        start, end = self.n, self.n + len(rows)
+        self._check(end)
+        self._rows.append(rows)
+        self._row_positions.append(positions)
+        self._sequences[start:end] = self._addresses[sequence]
+        self._outputs[start:end] = 0
+        self.n = end
+
+    def _check(self, end: int) -> None:
+        if not self.n < end <= self.size:  # llama.cpp ends the process over a batch that is too large
+            raise EngineError(f"A batch of {end} where 1 to {self.size} fit.", "Please report this: it is a bug.")
+
+    def struct(self) -> Any:
+        """llama.cpp's batch, valid until the next change."""
+        if self._rows:
+            self._joined = np.ascontiguousarray(np.concatenate(self._rows), np.float32)
+            self._joined_positions = np.concatenate(self._row_positions, axis=1).reshape(-1)
+            content = {"embd": _pointer(self._joined, ctypes.c_float)}
+            positions = self._joined_positions
+        else:
+            content, positions = {"token": _pointer(self._tokens, llama.llama_token)}, self._positions
         return llama.llama_batch(
-            n_tokens=n,
-            pos=_pointer(self._positions, llama.llama_pos),
+            n_tokens=self.n,
+            pos=_pointer(positions, llama.llama_pos),
             n_seq_id=_pointer(self._sequence_counts, ctypes.c_int32),
-            seq_id=self._sequences,
-            logits=_pointer(self._logits, ctypes.c_int8),
+            seq_id=ctypes.cast(self._sequences.ctypes.data, ctypes.POINTER(ctypes.POINTER(llama.llama_seq_id))),
+            logits=_pointer(self._outputs, ctypes.c_int8),
             **content,
         )
 
 
 def _pointer(array: NDArray[Any], kind: Any) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(kind))
+    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,10 @@ class Vision(Owned):
         self._abort = threading.Event()
         self._only_reserves = False
         self._nodes = 0
+        self.between_nodes: Callable[[], None] | None = None
+        """Called on the encoding thread whenever a graph node is done that was looked at; may wait."""
+        self.looks_often: Callable[[], bool] = lambda: False
+        """Whether every node is looked at, and not only some."""
         self._eval_callback = llama.ggml_backend_sched_eval_callback(self._goes_on)
         params = mtmd.mtmd_context_params_default()
         params.use_gpu = use_gpu
@@ -61,9 +66,11 @@ class Vision(Owned):
     def _goes_on(self, _tensor: object, asked: bool, _user_data: object) -> bool:
         """llama.cpp asks before a node whether to stop after it (`asked`), and after it whether to go on."""
         if not asked:
+            if self.between_nodes:
+                self.between_nodes()
             return not (self._abort.is_set() or self._only_reserves)
         self._nodes += 1
-        return self._only_reserves or self._nodes % _NODES_BETWEEN_CHECKS == 0
+        return self._only_reserves or self.looks_often() or self._nodes % _NODES_BETWEEN_CHECKS == 0
 
     def reserve(self, picture: Picture) -> None:
         """Have llama.cpp allocate, and keep, what encoding such a picture takes, and stop before it is encoded.

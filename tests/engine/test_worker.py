@@ -71,7 +71,7 @@ async def test_pictures_are_seen_and_encoded_once() -> None:
 
 async def test_a_prepared_picture_costs_its_question_no_encoding() -> None:
     async with Engine(settings()) as engine:
-        await engine.prepare(the_picture("red circle"))
+        await engine.prepare(Message("user", (the_picture("red circle"),)))
         assert await answer(engine, ask(the_picture("red circle"), "What colour is the circle?")) == "red"
         stats = await engine.stats()
     assert (stats.pictures_encoded, stats.pictures_reused) == (1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from llama_cpp import llama_cpp as llama
 
@@ -27,13 +28,15 @@ def test_llama_cpp_stops_by_itself_after_an_abort_and_goes_on_after_a_resume(con
     context.abort()
     assert llama.llama_decode(context.pointer, batch) == 2
     context.resume()
-    context.clear()
+    context.cut(0, 0)
     assert llama.llama_decode(context.pointer, batch) == 0
 
 
 def test_a_decode_after_an_abort_is_not_begun(context: Context) -> None:
+    batch = context.batch()
+    batch.add_tokens(0, np.array([100], np.int32), 0, n_outputs=1)
     context.abort()
     with pytest.raises(Aborted):
-        context.decode_tokens([100], 0, logits=True)
+        context.decode(batch)
     context.resume()
-    context.decode_tokens([100], 0, logits=True)
+    assert context.decode(batch)

@@ -1,0 +1,133 @@
+"""Encodes pictures on a thread beside the loop, the pictures of questions before those that are only prepared."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gguf_vl.engine.embeddings import EmbeddingCache
+from gguf_vl.engine.sharing import Turns
+from gguf_vl.errors import GgufVlError
+from gguf_vl.native.context import Aborted
+from gguf_vl.types import Picture
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gguf_vl.native.vision import Vision
+
+
+@dataclass(slots=True)
+class Encoding:
+    """A picture on its way: who wants it, and what became of it. `seconds` is 0 where it was kept from before."""
+
+    picture: Picture
+    wanted_by: set[str] = field(default_factory=set)
+    urgent: bool = False
+    embeddings: NDArray[np.float32] | None = None
+    failure: GgufVlError | None = None
+    seconds: float = 0.0
+
+    @property
+    def is_done(self) -> bool:
+        return self.embeddings is not None or self.failure is not None
+
+
+class Encoder:
+    """One thread, one picture at a time. `on_done` is called on it whenever a picture is done.
+
+    With `turns` it shares the processor with the loop. Every method but `on_done` belongs to the loop's thread, and
+    `abandon` may be called from any.
+    """
+
+    def __init__(
+        self, vision: Vision, cache: EmbeddingCache, on_done: Callable[[], None], turns: Turns | None = None
+    ) -> None:
+        self.encoded = self.reused = 0
+        self._vision = vision
+        self._cache = cache
+        self._on_done = on_done
+        self._turns = turns
+        self._changed = threading.Condition()
+        self._waiting: dict[str, Encoding] = {}
+        self._current: Encoding | None = None
+        self._closed = False
+        if turns:
+            vision.between_nodes = turns.let_go
+            vision.looks_often = lambda: turns.wanted
+        self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
+        self._thread.start()
+
+    def want(self, picture: Picture, by: str, *, urgent: bool) -> Encoding:
+        """Have a picture encoded for `by`, unless its embeddings are kept."""
+        with self._changed:
+            kept = self._cache.get(picture.digest)
+            if kept is not None:
+                self.reused += 1
+                return Encoding(picture, embeddings=kept)
+            if self._current and self._current.wanted_by and self._current.picture.digest == picture.digest:
+                wanted = self._current
+            else:
+                wanted = self._waiting.setdefault(picture.digest, Encoding(picture))
+            wanted.wanted_by.add(by)
+            wanted.urgent |= urgent
+            self._changed.notify()
+            return wanted
+
+    def abandon(self, by: str) -> None:
+        """Encode nothing any more that only `by` wants; what is half done is stopped."""
+        with self._changed:
+            for digest, waiting in list(self._waiting.items()):
+                waiting.wanted_by.discard(by)
+                if not waiting.wanted_by:
+                    del self._waiting[digest]
+            if self._current and by in self._current.wanted_by:
+                self._current.wanted_by.discard(by)
+                if not self._current.wanted_by:
+                    self._vision.abort()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    return
+                digest = next((d for d, each in self._waiting.items() if each.urgent), next(iter(self._waiting)))
+                current = self._current = self._waiting.pop(digest)
+                self._vision.resume()
+            self._encode(current)
+            with self._changed:
+                self._current = None
+            self._on_done()
+
+    def _encode(self, current: Encoding) -> None:
+        began = time.perf_counter()
+        try:
+            if self._turns:
+                with self._turns.encode():
+                    embeddings = self._vision.encode(current.picture)
+            else:
+                embeddings = self._vision.encode(current.picture)
+        except Aborted:
+            return
+        except GgufVlError as error:
+            current.failure = error
+            return
+        with self._changed:
+            self.encoded += 1
+            self._cache.put(current.picture.digest, embeddings)
+        current.seconds = time.perf_counter() - began
+        current.embeddings = embeddings
+
+    def close(self) -> None:
+        """Stop, in mid-picture too, and end the thread."""
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._vision.abort()
+            self._changed.notify()
+        self._thread.join()

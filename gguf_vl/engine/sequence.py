@@ -1,0 +1,113 @@
+"""One request on its way through the loop: what it holds, how far it is computed, and what has become of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gguf_vl.engine.answer import Answer
+from gguf_vl.engine.cells import Cells, Placed
+from gguf_vl.types import Event, Finished, FinishReason, Progress, Request, Timings, Usage
+
+if TYPE_CHECKING:
+    from gguf_vl.engine.encoder import Encoding
+    from gguf_vl.engine.prompt import Prompt
+    from gguf_vl.native.sampler import Sampler
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """A request's cells: those of its prompt, then those of its answer. The first `computed` are in the KV cache.
+
+    `slot` is llama.cpp's id for it while it is open. Without a `sampler` it is computed and kept for later.
+    `limit` is the most tokens it may answer. Times are of `time.perf_counter`.
+    """
+
+    id: str
+    request: Request
+    prompt: Prompt
+    arrived: float
+    sampler: Sampler | None = None
+    limit: int = 0
+    n_dropped: int = 0
+    slot: int | None = None
+    computed: int = 0
+    reused: int = 0
+    encodings: list[Encoding] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    cells: Cells = field(init=False)
+    answer: Answer = field(init=False)
+    answered: list[int] = field(default_factory=list)
+    text: str = ""
+    opened: float | None = None
+    prefill_s: float = 0.0
+    first_token: float | None = None
+    last_token: float | None = None
+    _told: tuple[str, int] = ("", -1)
+
+    def __post_init__(self) -> None:
+        self.cells = Cells(self.prompt.parts)
+        self.answer = Answer(stop=self.request.sampling.stop, thinking=self.prompt.thinking)
+
+    @property
+    def n_prompt(self) -> int:
+        """Cells of the prompt."""
+        return self.prompt.n_tokens
+
+    @property
+    def is_generating(self) -> bool:
+        """Whether only its latest token is left to compute."""
+        return bool(self.answered) and self.computed == self.cells.n - 1
+
+    @property
+    def waits_for(self) -> Encoding | None:
+        """The picture that it cannot go on without, while that is being encoded."""
+        placed = self.cells.picture_at(self.computed)
+        encoding = self.encoding_of(placed) if placed else None
+        return None if encoding is None or encoding.is_done else encoding
+
+    def encoding_of(self, placed: Placed) -> Encoding:
+        """The embeddings of one of its pictures."""
+        return self.encodings[self.cells.pictures.index(placed)]
+
+    def sampled(self, token: int) -> None:
+        """The answer is a token longer."""
+        self.cells.add((token,))
+        self.answered.append(token)
+        self.last_token = time.perf_counter()
+        self.first_token = self.first_token or self.last_token
+
+    def tell_progress(self) -> None:
+        """An event about the work before the first token, where there is something new."""
+        if self.answered:
+            return
+        encoded = sum(each.picture.tokens for each in self.encodings if each.is_done)
+        if encoded < self.prompt.image_tokens:
+            self.tell(Progress("encode", encoded, self.prompt.image_tokens))
+        elif self.opened is not None:
+            self.tell(Progress("prefill", self.computed, self.n_prompt))
+
+    def tell(self, progress: Progress) -> None:
+        """An event about progress, where it is news."""
+        if self._told != (progress.stage, progress.done):
+            self._told = progress.stage, progress.done
+            self.events.append(progress)
+
+    def finished(self, reason: FinishReason) -> Finished:
+        """Its end, should it end now."""
+        now = time.perf_counter()
+        first, last, n = self.first_token or now, self.last_token or 0.0, len(self.answered)
+        return Finished(
+            reason,
+            Usage(self.n_prompt, self.prompt.image_tokens, n),
+            Timings(
+                encode_s=sum(each.seconds for each in self.encodings),
+                prefill_s=self.prefill_s,
+                ttft_s=first - self.arrived,
+                decode_tps=(n - 1) / (last - first) if n > 1 and last > first else None,
+                queue_s=(self.opened or now) - self.arrived,
+                tokens_reused=self.reused,
+            ),
+            self.n_dropped,
+        )

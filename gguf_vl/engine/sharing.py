@@ -1,0 +1,71 @@
+"""Who computes now: the loop, a step at a time, or the encoder, some nodes of its graph at a time.
+
+Both on one CPU would wait for each other's spinning threads. So they take turns, each with all of the threads: between
+two nodes the encoder lets a step go first, once it has computed for as long as the latest step took.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Turns:
+    """One processor for a loop's thread and an encoder's."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._wanted = False
+        self._stepping = False
+        self._encoding = False
+        self._since = 0.0
+        self._step_s = 0.0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a step waits for the encoder: it should look between its nodes as often as it can."""
+        return self._wanted
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """The loop's turn, inside."""
+        with self._changed:
+            self._wanted = True
+            self._changed.wait_for(lambda: not self._encoding)
+            self._wanted, self._stepping = False, True
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._step_s = time.perf_counter() - began
+                self._stepping = False
+                self._changed.notify_all()
+
+    @contextmanager
+    def encode(self) -> Iterator[None]:
+        """The encoder's turns, inside; it calls `let_go` now and then."""
+        self._take()
+        try:
+            yield
+        finally:
+            self._give()
+
+    def let_go(self) -> None:
+        """Between two nodes: let a waiting step go first, where the encoder has had its share."""
+        if self._wanted and time.perf_counter() - self._since >= self._step_s:
+            self._give()
+            self._take()
+
+    def _take(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._stepping or self._wanted))
+            self._encoding = True
+            self._since = time.perf_counter()
+
+    def _give(self) -> None:
+        with self._changed:
+            self._encoding = False
+            self._changed.notify_all()

@@ -1,0 +1,92 @@
+"""llama.cpp's sequences: those being decoded, and those kept because a later request may begin as they do."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from gguf_vl.engine.cells import Cells
+
+if TYPE_CHECKING:
+    from gguf_vl.native.context import Context
+
+
+class Slots:
+    """Every sequence id of a context. A kept one shares its cells with whatever begins as it does.
+
+    The least recently used of the kept goes first, whenever an id or cells are wanted.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._free = list(range(context.n_seqs))
+        self._kept: OrderedDict[int, Cells] = OrderedDict()
+
+    @property
+    def n_kept(self) -> int:
+        """Sequences that are kept."""
+        return len(self._kept)
+
+    @property
+    def kept_cells(self) -> int:
+        """Cells that kept sequences hold, those they share counted for each."""
+        return sum(cells.n for cells in self._kept.values())
+
+    def open(self, wanted: Cells, running: Iterable[tuple[int, Cells]]) -> tuple[int, int]:
+        """An id for a sequence of these cells, and how many of them it has already.
+
+        They come from the sequence, kept or `running` (with what it has computed), that begins most like it. The last
+        cell is always left to compute: an answer begins with its logits.
+        """
+        source: int | None = None
+        n_same = 0
+        for slot, cells in [*self._kept.items(), *running]:
+            n = min(cells.common(wanted), _before(wanted, wanted.n - 1))
+            if n > n_same:
+                source, n_same = slot, n
+        if not self._free:
+            self.evict(spare=source)
+        if source is None:
+            return self._free.pop(), 0
+        if not self._free:  # the only kept one is continued itself
+            del self._kept[source]
+            self._context.cut(source, wanted.position(n_same))
+            return source, n_same
+        if source in self._kept:
+            self._kept.move_to_end(source)
+        slot = self._free.pop()
+        self._context.share(source, slot, wanted.position(n_same))
+        return slot, n_same
+
+    def keep(self, slot: int, cells: Cells) -> None:
+        """A sequence is done: keep what it has computed, and nothing that this makes superfluous."""
+        for other, kept in list(self._kept.items()):
+            n = kept.common(cells)
+            if n == kept.n:
+                self.drop(other)
+            elif n == cells.n:
+                self._kept.move_to_end(other)
+                self.drop(slot)
+                return
+        self._kept[slot] = cells
+
+    def drop(self, slot: int) -> None:
+        """Forget a sequence; its id is free again, and the cells that no other one has."""
+        self._kept.pop(slot, None)
+        self._context.cut(slot, 0)
+        self._free.append(slot)
+
+    def evict(self, spare: int | None = None) -> bool:
+        """Drop the least recently used of the kept, but not `spare`. False when there is none."""
+        oldest = next((slot for slot in self._kept if slot != spare), None)
+        if oldest is None:
+            return False
+        self.drop(oldest)
+        return True
+
+
+def _before(cells: Cells, cell: int) -> int:
+    """That cell, or the start of the picture it lies in."""
+    placed = cells.picture_at(cell)
+    return placed.start if placed else cell
