@@ -33,6 +33,16 @@ class Placed:
         """Positions it takes: those of its longer side."""
         return max(self.picture.width, self.picture.height) // PATCH
 
+    @property
+    def positions(self) -> NDArray[np.int32]:
+        """M-RoPE positions of its cells, [4, tokens] int32: t, row, column, 0 (llama.cpp's order)."""
+        columns, rows = self.picture.width // PATCH, self.picture.height // PATCH
+        found = np.zeros((4, rows * columns), np.int32)
+        found[0] = self.position
+        found[1] = self.position + np.repeat(np.arange(rows), columns)
+        found[2] = self.position + np.tile(np.arange(columns), rows)
+        return found
+
 
 def _key(picture: Picture) -> int:
     return -1 - int.from_bytes(sha256(picture.digest.encode()).digest()[:7])

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from gguf_vl.engine.embeddings import EmbeddingCache
 from gguf_vl.engine.encoder import Encoder
+from gguf_vl.engine.loaded import Loaded
 from gguf_vl.engine.prompt import PromptBuilder
 from gguf_vl.engine.protocol import Failed, Prepared, Published
 from gguf_vl.engine.schedule import Pace, Piece, schedule
@@ -21,15 +17,11 @@ from gguf_vl.engine.sequence import Sequence
 from gguf_vl.engine.sharing import Turns
 from gguf_vl.engine.slots import Slots
 from gguf_vl.errors import Busy, DoesNotFit, GgufVlError, UsageError, to_plain
-from gguf_vl.native.context import Aborted, Context
-from gguf_vl.native.model import Model
+from gguf_vl.native.context import Aborted
 from gguf_vl.native.owned import Owned
 from gguf_vl.native.sampler import Sampler
-from gguf_vl.native.usage import Meter
-from gguf_vl.native.vision import Vision
 from gguf_vl.types import (
     PATCH,
-    EngineInfo,
     EngineSettings,
     EngineStats,
     FinishReason,
@@ -40,9 +32,6 @@ from gguf_vl.types import (
     Text,
     Thinking,
 )
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 QUEUE = 256
 """Requests that may wait."""
@@ -60,15 +49,14 @@ class Runner(Owned):
     def __init__(
         self, settings: EngineSettings, on_progress: Callable[[float], None], wake: Callable[[], None] = lambda: None
     ) -> None:
-        began = time.perf_counter()
         self._settings = settings
-        with Meter() as meter:
-            self._load(settings, on_progress)
-            self._prove(meter)
-            used = meter.used()
-        self._turns = Turns() if self._vision and not (settings.mmproj_offload or settings.n_gpu_layers) else None
+        self._loaded = loaded = Loaded(settings, on_progress)
+        self._model, self._context = loaded.model, loaded.context
+        self.info = loaded.info
+        self._prompts = PromptBuilder(self._model)
+        self._turns = Turns() if loaded.vision and not (settings.mmproj_offload or settings.n_gpu_layers) else None
         self._cache = EmbeddingCache(settings.embedding_budget)
-        self._encoder = Encoder(self._vision, self._cache, wake, self._turns) if self._vision else None
+        self._encoder = Encoder(loaded.vision, self._cache, wake, self._turns) if loaded.vision else None
         self._slots = Slots(self._context)
         self._batch = self._context.batch()
         self._pace = Pace(self._batch.size)
@@ -78,48 +66,6 @@ class Runner(Owned):
         self._outcomes: list[Outcome] = []
         self._decoding: frozenset[str] = frozenset()
         self._requests = self._tokens = self._reused = self._preempted = 0
-        self.info = EngineInfo(self._context.n_ctx, self._vision is not None, time.perf_counter() - began, used)
-
-    def _load(self, settings: EngineSettings, on_progress: Callable[[float], None]) -> None:
-        self._model = Model(
-            settings.model,
-            n_gpu_layers=settings.n_gpu_layers,
-            split=settings.split,
-            map_weights=settings.map_weights,
-            on_progress=on_progress,
-        )
-        self._prompts = PromptBuilder(self._model)
-        self._context = Context(
-            self._model,
-            n_ctx=settings.n_ctx,
-            n_batch=settings.n_batch,
-            n_threads=settings.n_threads,
-            kv_type=settings.kv_type,
-            offload=settings.n_gpu_layers != 0,
-            n_seq_max=settings.n_seq_max,
-        )
-        self._vision = self._load_vision(settings.mmproj) if settings.mmproj else None
-
-    def _load_vision(self, mmproj: Path) -> Vision:
-        settings = self._settings
-        return Vision(
-            mmproj,
-            self._model,
-            limits=settings.limits,
-            n_threads=settings.n_threads,
-            use_gpu=settings.mmproj_offload,
-        )
-
-    def _prove(self, meter: Meter) -> None:
-        """Take what the largest picture will need, or encode one, before anybody relies on it."""
-        if self._vision is None or self._settings.proof == "none":
-            return
-        largest = blank_picture(self._settings.limits.max_tokens)
-        if self._settings.proof == "reserve":
-            self._vision.reserve(largest)
-        else:
-            with meter.encoding():
-                self._vision.encode(largest)
 
     # --- requests come and go -----------------------------------------------------------------------------------------
 
@@ -289,8 +235,7 @@ class Runner(Owned):
             embeddings = piece.sequence.encoding_of(placed).embeddings
             assert embeddings is not None
             cells = slice(piece.start - placed.start, piece.end - placed.start)
-            positions = picture_positions(placed.picture, placed.position)
-            self._batch.add_embeddings(slot, embeddings[cells], positions[:, cells])
+            self._batch.add_embeddings(slot, embeddings[cells], placed.positions[:, cells])
         with self._turn():
             return self._context.decode(self._batch)
 
@@ -427,36 +372,15 @@ class Runner(Owned):
         )
 
     def close(self) -> None:
-        """Release everything, in the order llama.cpp needs."""
+        """Release everything."""
         if self._encoder:
             self._encoder.close()
         for sequence in (*self._open, *self._waiting, *self._preparing):
             self._release(sequence)
-        if self._vision:
-            self._vision.close()
-        self._context.close()
-        self._model.close()
+        self._loaded.close()
 
 
 def _whole(sequence: Sequence) -> int:
     """Cells it has computed, without a picture of which only a part is."""
     placed = sequence.cells.picture_at(sequence.computed)
     return placed.start if placed else sequence.computed
-
-
-def blank_picture(max_tokens: int) -> Picture:
-    """A white picture of as many image tokens as that allows, near a square."""
-    side = math.isqrt(max_tokens)
-    rows = max(range(side, side // 2, -1), key=lambda rows: max_tokens // rows * rows)
-    width, height = max_tokens // rows * PATCH, rows * PATCH
-    return Picture(b"\xff" * (3 * width * height), width, height, (width, height), "")
-
-
-def picture_positions(picture: Picture, start: int) -> NDArray[np.int32]:
-    """M-RoPE positions of a picture's cells, [4, tokens] int32: t, row, column, 0 (llama.cpp's order)."""
-    columns, rows = picture.width // PATCH, picture.height // PATCH
-    positions = np.zeros((4, rows * columns), np.int32)
-    positions[0] = start
-    positions[1] = start + np.repeat(np.arange(rows), columns)
-    positions[2] = start + np.tile(np.arange(columns), rows)
-    return positions

@@ -141,11 +141,11 @@ def _serve(runner: Runner, inbox: _Inbox, pipe: _Pipe) -> NoReturn:
         for command, arrived in inbox.take(wait=not runner.has_work):
             try:
                 _obey(command, arrived, runner)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  told to whoever asked, and logged
                 pipe.send(Step((Failed(_id(command), to_plain(_unforeseen(error))),)))
         try:
             outcomes = runner.step()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  told to whoever asked, and logged
             outcomes = runner.fail(_unforeseen(error))
         if outcomes:
             pipe.send(Step(tuple(outcomes)))
