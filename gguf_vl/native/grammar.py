@@ -1,0 +1,179 @@
+"""A grammar that an answer is held to, in llama.cpp's GBNF.
+
+llama.cpp's grammar sampler looks at every token of the vocabulary, which takes milliseconds. Looking at one takes
+microseconds, and a model that was told what is wanted seldom chooses a token that the grammar refuses. So a request
+with a grammar is sampled like this, in place of `llama_sampler_sample`:
+
+    token = grammar.sample(chain, logits)       # both the chain and the grammar have accepted it
+
+The chain chooses from all tokens; only when the grammar refuses its choice, the chain chooses again from those that
+the grammar allows. One grammar belongs to one answer. Tokens that speculation drafted need nothing more: each is
+compared with what `sample` chose from the logits before it, so the grammar never sees one that has to be taken back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from llama_cpp import llama_cpp as llama
+
+from gguf_vl.errors import EngineError, UsageError
+from gguf_vl.native import gbnf
+from gguf_vl.native.owned import Owned
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gguf_vl.native.model import Model
+
+_LIKELIEST = 1024
+"""Tokens that are looked at first when a choice was refused: they nearly always hold one that the grammar allows."""
+_TOO_LONG_S = 1.0
+"""Seconds to accept one token. In a grammar that reads one text in many ways it doubles with each character."""
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+"""`llama_token_data`."""
+
+
+class Grammar(Owned):
+    """The state of one answer in a grammar, from its rule `root` on.
+
+    Control tokens other than an end are refused: to llama.cpp their spelling is text, to a reader they are nothing.
+
+    Raises `UsageError` when the text is no GBNF that llama.cpp can take, or names a token that this model has not.
+    """
+
+    def __init__(self, model: Model, text: str, root: str = "root") -> None:
+        self._grammar: Any = None
+        self._n_vocab = model.n_vocab
+        for token in gbnf.check(text, root):
+            if not _has(model, token):
+                raise UsageError(
+                    f"The grammar names the token {token}, which this model lacks.", "Correct the GBNF text."
+                )
+        self._grammar = llama.llama_sampler_init_grammar(model.vocab, text.encode(), root.encode())
+        if not self._grammar:
+            raise UsageError(
+                "llama.cpp cannot take this grammar: repetitions in repetitions make more than 2,000 rules, or what is "
+                "repeated may be empty.",
+                "Make it simpler.",
+            )
+        self._refused = frozenset(_control_tokens(model))
+        self._one = _Candidates(1)
+        self._all = _Candidates(model.n_vocab)
+        self._tokens = np.arange(model.n_vocab, dtype=np.int32)
+
+    def allows(self, token: int) -> bool:
+        """Whether the answer may go on with this token, or end, where it is an end. A few microseconds."""
+        if not 0 <= token < self._n_vocab or token in self._refused:
+            return False
+        self._one.fill(token, 0.0)
+        self._one.apply(self._grammar)
+        return bool(self._one.logits[0] == 0)
+
+    def accept(self, token: int) -> None:
+        """Go on behind this token. Raises `EngineError` where the grammar refuses it: llama.cpp would abort.
+
+        Raises `UsageError` where it takes too long: the grammar reads what was said in too many ways.
+        """
+        if not self.allows(token):
+            raise EngineError("A token was to be accepted that the grammar refuses.", "Report this with the grammar.")
+        began = time.perf_counter()
+        llama.llama_sampler_accept(self._grammar, token)
+        if time.perf_counter() - began > _TOO_LONG_S:
+            raise UsageError(
+                "The grammar can read the answer so far in too many ways to go on.",
+                "Let alternatives differ where they begin, above all in rules that name themselves.",
+            )
+
+    def sample(self, chain: Any, logits: NDArray[np.float32]) -> int:
+        """The next token by llama.cpp's sampler chain, from the logits of all tokens, [n_vocab] float32.
+
+        The chain and the grammar have accepted it. Raises `EngineError` where the grammar leaves no token, and as
+        `accept` does.
+        """
+        token = self._choose(chain, self._tokens, logits)
+        if not self.allows(token):
+            allowed = self._allowed(logits)
+            token = self._choose(chain, allowed, logits[allowed])
+        llama.llama_sampler_accept(chain, token)
+        self.accept(token)
+        return token
+
+    def _choose(self, chain: Any, tokens: NDArray[np.int32], logits: NDArray[np.float32]) -> int:
+        self._all.fill(tokens, logits)
+        self._all.apply(chain)
+        return self._all.selected
+
+    def _allowed(self, logits: NDArray[np.float32]) -> NDArray[np.int32]:
+        """The tokens that the grammar allows: of the likeliest, if any of those, else of all.
+
+        So the likeliest token allowed is always there, and a cut below the thousandth place hardly changes a draw.
+        """
+        likeliest = np.argpartition(logits, -_LIKELIEST)[-_LIKELIEST:] if len(logits) > _LIKELIEST else self._tokens
+        for tokens in (likeliest, self._tokens):
+            self._all.fill(tokens, 0.0)
+            self._all.apply(self._grammar)
+            allowed = [int(token) for token in self._all.tokens[self._all.logits == 0] if token not in self._refused]
+            if allowed:
+                return np.array(allowed, np.int32)
+        raise EngineError("The grammar leaves no token to go on with.", "Report this with the grammar.")
+
+    def close(self) -> None:
+        """Release the grammar. Harmless when done twice."""
+        if self._grammar:
+            llama.llama_sampler_free(self._grammar)
+            self._grammar = None
+
+
+def _has(model: Model, token: str) -> bool:
+    return int(token[2:-2]) < model.n_vocab if token.startswith("<[") else token in model.special_tokens
+
+
+def _control_tokens(model: Model) -> Iterator[int]:
+    for token in model.special_tokens.values():
+        attributes = llama.llama_vocab_get_attr(model.vocab, token)
+        if attributes & llama.LLAMA_TOKEN_ATTR_CONTROL and not model.ends_answer(token):
+            yield token
+
+
+class _Candidates:
+    """`llama_token_data_array` over memory that is used again and again, for up to `room` tokens."""
+
+    def __init__(self, room: int) -> None:
+        self._rows = np.zeros(room, _CANDIDATE)
+        self._data: Any = self._rows.ctypes.data_as(llama.llama_token_data_p)
+        self._array = llama.llama_token_data_array()
+        self._reference = ctypes.byref(self._array)
+
+    def fill(self, tokens: NDArray[np.integer[Any]] | int, logits: NDArray[np.float32] | float) -> None:
+        """Put tokens with their logits in, in place of what was there."""
+        size = np.size(tokens)
+        self._rows["id"][:size] = tokens
+        self._rows["logit"][:size] = logits
+        self._array.data = self._data  # a sampler may have put a pointer of its own there
+        self._array.size = size
+        self._array.selected = -1
+        self._array.sorted = False
+
+    def apply(self, sampler: Any) -> None:
+        """Let a sampler change logits, sort, drop and select."""
+        llama.llama_sampler_apply(sampler, self._reference)
+
+    @property
+    def tokens(self) -> NDArray[np.int32]:
+        """Those that are left."""
+        return self._rows["id"][: self._array.size]
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """Of those that are left."""
+        return self._rows["logit"][: self._array.size]
+
+    @property
+    def selected(self) -> int:
+        """The token that a sampler has selected."""
+        return int(self._array.data[self._array.selected].id)

@@ -1,0 +1,155 @@
+"""An answer is held to its grammar, token by token, and nothing a grammar says ends the process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from llama_cpp import llama_cpp as llama
+
+from gguf_vl import paths
+from gguf_vl.errors import EngineError, UsageError
+from gguf_vl.native import grammar as grammars
+from gguf_vl.native.grammar import Grammar
+from gguf_vl.native.model import Model
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[Model]:
+    with Model(paths.pocket_dir() / "pocket-F16.gguf", n_gpu_layers=0, on_progress=lambda _: None) as model:
+        yield model
+
+
+@pytest.fixture
+def greedy() -> Iterator[object]:
+    chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
+    llama.llama_sampler_chain_add(chain, llama.llama_sampler_init_greedy())
+    yield chain
+    llama.llama_sampler_free(chain)
+
+
+def end(model: Model) -> int:
+    return model.special_tokens["<|im_end|>"]
+
+
+def reads(model: Model, text: str, answer: str) -> bool:
+    """Whether the grammar takes the whole answer and lets it end there."""
+    with Grammar(model, text) as grammar:
+        for token in model.tokenize(answer):
+            if not grammar.allows(token):
+                return False
+            grammar.accept(token)
+        return grammar.allows(end(model))
+
+
+def wishes(model: Model, *tokens: int) -> np.ndarray:
+    """Logits that want these tokens, the first most."""
+    logits = np.zeros(model.n_vocab, np.float32)
+    for place, token in enumerate(tokens):
+        logits[token] = 100 - place
+    return logits
+
+
+@pytest.mark.parametrize("answer", ["red", "blue", "red, blue, red"])
+def test_an_answer_of_the_grammar_is_taken(model: Model, answer: str) -> None:
+    assert reads(model, 'root ::= c (", " c)*\nc ::= "red" | "blue"', answer)
+
+
+@pytest.mark.parametrize("answer", ["", "re", "red,", "green", "red  blue", "redd"])
+def test_any_other_is_refused_or_may_not_end(model: Model, answer: str) -> None:
+    assert not reads(model, 'root ::= c (", " c)*\nc ::= "red" | "blue"', answer)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
+def test_characters_split_over_tokens_are_taken(model: Model, answer: str) -> None:
+    assert reads(model, 'root ::= [^"]* ["]?', answer) == ('"' not in answer[:-1])
+
+
+def test_a_token_that_is_refused_is_an_error_to_accept(model: Model) -> None:
+    with Grammar(model, 'root ::= "red"') as grammar:
+        for token in (*model.tokenize("blue"), end(model), -1, model.n_vocab):
+            with pytest.raises(EngineError):
+                grammar.accept(token)
+
+
+def test_control_tokens_are_not_the_text_they_are_spelled_with(model: Model) -> None:
+    with Grammar(model, "root ::= .+") as grammar:
+        assert not grammar.allows(model.special_tokens["<|im_start|>"])
+        assert grammar.allows(model.special_tokens["<tool_call>"])
+
+
+def test_a_token_can_be_named_and_be_left_out(model: Model) -> None:
+    call = model.special_tokens["<tool_call>"]
+    with Grammar(model, 'root ::= !<tool_call>* <tool_call> "red"') as grammar:
+        for token in (*model.tokenize("anything at all"), call):
+            grammar.accept(token)
+        assert not grammar.allows(call)
+        assert grammar.allows(model.tokenize("red")[0])
+
+
+@pytest.mark.parametrize("text", ["root ::= <nonsense>", "root ::= <[99999999]>", "root ::= <|im_start|", "root ::= x"])
+def test_a_grammar_that_this_model_cannot_have_is_wrong_usage(model: Model, text: str) -> None:
+    with pytest.raises(UsageError):
+        Grammar(model, text)
+
+
+def test_a_grammar_that_reads_one_text_in_too_many_ways_ends_in_an_error(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grammars, "_TOO_LONG_S", 0.02)
+    with Grammar(model, 'root ::= x\nx ::= "a" x "a" | "a" x "b" | "a"') as grammar:
+
+        def repeat(token: int) -> None:
+            for _ in range(20):
+                grammar.accept(token)
+
+        with pytest.raises(UsageError, match="too many ways"):
+            repeat(model.tokenize("a")[0])
+
+
+def test_what_the_chain_chooses_is_kept_where_the_grammar_allows_it(model: Model, greedy: object) -> None:
+    red, blue = (model.tokenize(word)[0] for word in ("red", "blue"))
+    with Grammar(model, 'root ::= "red" | "blue"') as grammar:
+        assert grammar.sample(greedy, wishes(model, blue, red)) == blue
+
+
+def test_where_it_does_not_the_likeliest_allowed_token_is_chosen(model: Model, greedy: object) -> None:
+    red, blue, green = (model.tokenize(word)[0] for word in ("red", "blue", "green"))
+    with Grammar(model, 'root ::= "red" | "blue"') as grammar:
+        assert grammar.sample(greedy, wishes(model, green, red, blue)) == red
+
+
+def test_it_is_found_beyond_the_likeliest_too(model: Model, greedy: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grammars, "_LIKELIEST", 4)
+    red, others = model.tokenize("red")[0], model.tokenize("blue green yellow white black")
+    with Grammar(model, 'root ::= "red"') as grammar:
+        assert grammar.sample(greedy, wishes(model, *others)) in (red, *model.tokenize("r"))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_chance_stays_in_the_grammar_and_a_seed_gives_one_answer(model: Model, seed: int) -> None:
+    def answer() -> str:
+        chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
+        llama.llama_sampler_chain_add(chain, llama.llama_sampler_init_top_k(20))
+        llama.llama_sampler_chain_add(chain, llama.llama_sampler_init_dist(seed))
+        noise = np.random.default_rng(seed)
+        said = b""
+        with Grammar(model, 'root ::= "[" [0-9]{1,3} (", " [0-9]{1,3}){3} "]"') as grammar:
+            while not model.ends_answer(token := grammar.sample(chain, noise.normal(size=model.n_vocab).astype("f4"))):
+                said += model.piece(token)
+        llama.llama_sampler_free(chain)
+        return said.decode()
+
+    numbers = answer()
+    assert numbers == answer()
+    assert numbers[0] + numbers[-1] == "[]"
+    assert [0 <= int(number) <= 999 for number in numbers[1:-1].split(", ")] == [True] * 4
+
+
+def test_a_grammar_is_closed_twice_without_harm(model: Model) -> None:
+    grammar = Grammar(model, 'root ::= "a"')
+    grammar.close()
+    grammar.close()
