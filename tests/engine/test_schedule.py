@@ -1,0 +1,73 @@
+"""What a step computes: every answer's next token, and as much of the prompts as may hold those up."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from gguf_vl.engine.encoder import Encoding
+from gguf_vl.engine.prompt import Prompt
+from gguf_vl.engine.schedule import STEP_S, Pace, Piece, schedule
+from gguf_vl.engine.sequence import Sequence
+from gguf_vl.native.sampler import Sampler
+from gguf_vl.types import Message, Request
+from tests.engine.test_cells import picture
+
+ASKED = Request((Message("user", ("?",)),))
+
+
+def sequence(*parts: int, computed: int = 0, answered: int = 0, encoded: bool = True) -> Sequence:
+    """A sequence of so many tokens and, for a number below zero, a picture of that many."""
+    found = tuple(tuple(range(n)) if n > 0 else picture(-n, 1) for n in parts)
+    made = Sequence("id", ASKED, Prompt(found, thinking=False), 0.0, sampler=cast("Sampler", object()), limit=100)
+    for placed in made.cells.pictures:
+        made.encodings.append(Encoding(placed.picture, embeddings=cast("object", b"") if encoded else None))  # type: ignore[arg-type]
+    for token in range(answered):
+        made.sampled(token)
+    made.computed = computed
+    return made
+
+
+def spans(pieces: list[Piece]) -> list[tuple[int, int]]:
+    return [(piece.start, piece.end) for piece in pieces]
+
+
+def test_every_answer_goes_on_and_the_rest_is_filled_with_prompts_in_their_order() -> None:
+    answering = [sequence(10, computed=10 + n, answered=n + 1) for n in range(3)]
+    long, late = sequence(400), sequence(300)
+    text, pictures = schedule([long, *answering, late], n_batch=512, n_prefill=512)
+    assert spans(text) == [(10, 11), (11, 12), (12, 13), (0, 400), (0, 109)]
+    assert pictures == []
+    assert [piece.has_output for piece in text] == [True, True, True, True, False]
+
+
+def test_prompts_hold_answers_up_by_no_more_than_is_allowed() -> None:
+    answering, long, other = sequence(10, computed=10, answered=1), sequence(400), sequence(5)
+    text, _ = schedule([answering, long, other], n_batch=512, n_prefill=64)
+    assert spans(text) == [(10, 11), (0, 64)]
+    text, pictures = schedule([sequence(-30, 5, computed=0), long], n_batch=512, n_prefill=40)
+    assert (spans(pictures), spans(text)) == ([(0, 30)], [(0, 10)])
+
+
+def test_text_stops_before_a_picture_and_a_picture_that_is_not_encoded_is_waited_for() -> None:
+    ready, waiting = sequence(7, -20, 5, computed=0), sequence(7, -20, 5, computed=7, encoded=False)
+    text, pictures = schedule([ready, waiting], n_batch=512, n_prefill=512)
+    assert (spans(text), pictures) == ([(0, 7)], [])
+    ready.computed = 10
+    text, pictures = schedule([ready, waiting], n_batch=512, n_prefill=512)
+    assert (text, spans(pictures)) == ([], [(10, 27)])
+    assert pictures[0].placed
+    assert waiting.waits_for
+
+
+def test_pieces_last_as_long_as_they_may_whatever_the_machine_does() -> None:
+    pace = Pace(512)
+    assert pace.n_prefill(answering=False) == 512
+    for _ in range(50):
+        pace.took(100, 1.0)
+    assert pace.n_prefill(answering=True) == int(STEP_S * 100)
+    for _ in range(50):
+        pace.took(512, 0.01)
+    assert pace.n_prefill(answering=True) == 512
+    for _ in range(50):
+        pace.took(16, 60.0)
+    assert pace.n_prefill(answering=True) == 16

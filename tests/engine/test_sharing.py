@@ -1,0 +1,56 @@
+"""A loop and an encoder take turns on one processor: never both, and neither for ever."""
+
+from __future__ import annotations
+
+import threading
+
+from gguf_vl.engine.sharing import Turns
+
+
+def test_never_do_both_compute_and_both_get_on() -> None:
+    turns = Turns()
+    computing = threading.Lock()
+    nodes = steps = 0
+    done = threading.Event()
+
+    def encode() -> None:
+        nonlocal nodes
+        with turns.encode():
+            assert computing.acquire(blocking=False)
+            while nodes < 2000 or steps < 20:
+                nodes += 1
+                computing.release()
+                turns.let_go()
+                assert computing.acquire(blocking=False)
+            computing.release()
+        done.set()
+
+    thread = threading.Thread(target=encode)
+    thread.start()
+    while not done.is_set():
+        with turns.step():
+            assert computing.acquire(blocking=False)
+            steps += 1
+            computing.release()
+    thread.join()
+    assert nodes >= 2000
+    assert steps >= 20
+
+
+def test_a_step_waits_for_the_encoder_only_as_long_as_its_share() -> None:
+    turns = Turns()
+    stepped = threading.Event()
+
+    def step() -> None:
+        with turns.step():
+            stepped.set()
+
+    with turns.encode():
+        thread = threading.Thread(target=step)
+        thread.start()
+        while not turns.wanted:
+            pass
+        assert not stepped.is_set()
+        turns.let_go()  # no step has lasted yet: its share is over at once
+        assert stepped.is_set()
+    thread.join()
