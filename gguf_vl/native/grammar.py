@@ -13,6 +13,7 @@ compared with what `sample` chose from the logits before it, so the grammar neve
 
 from __future__ import annotations
 
+import codecs
 import ctypes
 import time
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ _LIKELIEST = 1024
 """Tokens that are looked at first when a choice was refused: they nearly always hold one that the grammar allows."""
 _TOO_LONG_S = 1.0
 """Seconds to accept one token. In a grammar that reads one text in many ways it doubles with each character."""
+_UTF8 = codecs.getincrementaldecoder("utf-8")
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 """`llama_token_data`."""
 
@@ -41,14 +43,17 @@ _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 class Grammar(Owned):
     """The state of one answer in a grammar, from its rule `root` on.
 
-    Control tokens other than an end are refused: to llama.cpp their spelling is text, to a reader they are nothing.
+    Control tokens other than an end are refused: to llama.cpp their spelling is text, to a reader they are nothing. So
+    is what is no UTF-8, and an end within a character: llama.cpp takes them for characters.
 
     Raises `UsageError` when the text is no GBNF that llama.cpp can take, or names a token that this model has not.
     """
 
     def __init__(self, model: Model, text: str, root: str = "root") -> None:
         self._grammar: Any = None
+        self._model = model
         self._n_vocab = model.n_vocab
+        self._character = b""  # the bytes of one that is not complete yet
         for token in gbnf.check(text, root):
             if not _has(model, token):
                 raise UsageError(
@@ -72,7 +77,7 @@ class Grammar(Owned):
             return False
         self._one.fill(token, 0.0)
         self._one.apply(self._grammar)
-        return bool(self._one.logits[0] == 0)
+        return bool(self._one.logits[0] == 0) and self._begun_character(token) is not None
 
     def accept(self, token: int) -> None:
         """Go on behind this token. Raises `EngineError` where the grammar refuses it: llama.cpp would abort.
@@ -81,6 +86,7 @@ class Grammar(Owned):
         """
         if not self.allows(token):
             raise EngineError("A token was to be accepted that the grammar refuses.", "Report this with the grammar.")
+        self._character = self._begun_character(token) or b""
         began = time.perf_counter()
         llama.llama_sampler_accept(self._grammar, token)
         if time.perf_counter() - began > _TOO_LONG_S:
@@ -99,9 +105,25 @@ class Grammar(Owned):
         if not self.allows(token):
             allowed = self._allowed(logits)
             token = self._choose(chain, allowed, logits[allowed])
-        llama.llama_sampler_accept(chain, token)
+            while self._begun_character(token) is None and len(allowed) > 1:
+                allowed = allowed[allowed != token]
+                token = self._choose(chain, allowed, logits[allowed])
         self.accept(token)
+        llama.llama_sampler_accept(chain, token)
         return token
+
+    def _begun_character(self, token: int) -> bytes | None:
+        """The bytes of an incomplete character that the answer would end with; None where it would be no UTF-8."""
+        if self._model.ends_answer(token):
+            return None if self._character else b""
+        decoder = _UTF8()
+        try:
+            decoder.decode(self._character + self._model.piece(token))
+        except UnicodeDecodeError:
+            return None
+        begun = decoder.getstate()[0]
+        # Python's decoder waits for the third byte of half a surrogate pair before it complains.
+        return None if begun[:1] == b"\xed" and begun[1:2] >= b"\xa0" else begun
 
     def _choose(self, chain: Any, tokens: NDArray[np.int32], logits: NDArray[np.float32]) -> int:
         self._all.fill(tokens, logits)

@@ -81,6 +81,26 @@ def test_control_tokens_are_not_the_text_they_are_spelled_with(model: Model) -> 
         assert grammar.allows(model.special_tokens["<tool_call>"])
 
 
+def test_bytes_that_are_no_character_are_refused_and_so_is_an_end_within_one(model: Model) -> None:
+    tokens = {model.piece(token): token for token in range(model.n_vocab)}
+    with Grammar(model, "root ::= .*") as grammar:
+        for byte in (b"\xc0", b"\xf5", b"\xff", b"\x80"):
+            assert not grammar.allows(tokens[byte])
+        assert grammar.allows(end(model))
+        grammar.accept(tokens[b"\xed"])
+        assert not grammar.allows(end(model))
+        assert not grammar.allows(tokens[b"\xa0"])  # it would be half a surrogate pair
+        assert not grammar.allows(tokens[b"\xff"])
+        assert grammar.allows(tokens[b"\x9f"])
+
+
+def test_such_bytes_are_not_chosen_either(model: Model, greedy: object) -> None:
+    tokens = {model.piece(token): token for token in range(model.n_vocab)}
+    with Grammar(model, "root ::= .*") as grammar:
+        bad = [tokens[byte] for byte in (b"\xff", b"\xf5", b"\xc0")]
+        assert grammar.sample(greedy, wishes(model, *bad, tokens[b"a"])) == tokens[b"a"]
+
+
 def test_a_token_can_be_named_and_be_left_out(model: Model) -> None:
     call = model.special_tokens["<tool_call>"]
     with Grammar(model, 'root ::= !<tool_call>* <tool_call> "red"') as grammar:
