@@ -1,0 +1,28 @@
+"""Whether a text fulfils a grammar, as llama.cpp itself reads it."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from gguf_vl import paths
+from gguf_vl.native.grammar import Grammar
+from gguf_vl.native.model import Model
+
+
+@cache
+def pocket() -> Model:
+    """pocket's text model, for its vocabulary: every character can be spelled in it."""
+    return Model(paths.pocket_dir() / "pocket-F16.gguf", n_gpu_layers=0, on_progress=lambda _: None)
+
+
+def fulfils(grammar_text: str, text: str) -> bool:
+    """Whether the grammar takes a text to its end and lets it end there.
+
+    `<think>`, `<tool_call>` and their ends are single tokens in it, as a model says them.
+    """
+    with Grammar(pocket(), grammar_text) as grammar:
+        for token in pocket().tokenize(text):
+            if not grammar.allows(token):
+                return False
+            grammar.accept(token)
+        return grammar.allows(pocket().special_tokens["<|im_end|>"])
