@@ -41,7 +41,7 @@ _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 
 
 class Grammar(Owned):
-    """The state of one answer in a grammar, from its rule `root` on.
+    """The state of one answer in a grammar, from its rule `root` on: of what follows its reasoning, where that is open.
 
     Control tokens other than an end are refused: to llama.cpp their spelling is text, to a reader they are nothing. So
     is what is no UTF-8, and an end within a character: llama.cpp takes them for characters.
@@ -49,11 +49,15 @@ class Grammar(Owned):
     Raises `UsageError` when the text is no GBNF that llama.cpp can take, or names a token that this model has not.
     """
 
-    def __init__(self, model: Model, text: str, root: str = "root") -> None:
+    def __init__(self, model: Model, text: str, *, thinking: bool = False) -> None:
         self._grammar: Any = None
         self._model = model
         self._n_vocab = model.n_vocab
         self._character = b""  # the bytes of one that is not complete yet
+        root = "root"
+        if thinking:
+            root = "behind-thinking"
+            text += f"\n{root} ::= !</think>* </think> [\\n]{{0,2}} root"
         for token in gbnf.check(text, root):
             if not _has(model, token):
                 raise UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -266,6 +267,25 @@ def test_values_made_for_a_schema_are_let_through(data: st.DataObject) -> None:
     value = data.draw(values)
     jsonschema.validate(value, schema)
     assert fulfils(grammar_of(schema), json.dumps(value, ensure_ascii=False))
+
+
+keywords = st.sampled_from(
+    "type properties required additionalProperties items prefixItems minItems maxItems minLength maxLength pattern "
+    "format minimum maximum exclusiveMinimum enum const anyOf oneOf allOf $ref $defs title not".split()
+)
+wild = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | texts
+    | st.sampled_from(["#", "#/$defs/a", "object", "array", "string", "integer", "date", "^a|b*$", "a"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keywords | st.just("a"), inner, max_size=3),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=500)
+@given(wild)
+def test_any_value_as_a_schema_gives_a_grammar_that_llama_cpp_takes_or_wrong_usage(value: Any) -> None:
+    with suppress(UsageError):
+        Grammar(pocket(), grammar_of(value)).close()
 
 
 def said_by_chance(grammar_text: str, seed: int) -> str | None:
