@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -167,6 +168,27 @@ def test_chance_stays_in_the_grammar_and_a_seed_gives_one_answer(model: Model, s
     assert numbers == answer()
     assert numbers[0] + numbers[-1] == "[]"
     assert [0 <= int(number) <= 999 for number in numbers[1:-1].split(", ")] == [True] * 4
+
+
+def test_a_real_models_answer_is_held_to_a_grammar(model: Model, greedy: object) -> None:
+    params = llama.llama_context_default_params()
+    params.n_ctx = params.n_batch = 512
+    context = llama.llama_init_from_model(model.pointer, params)
+    tokens = model.tokenize("user\nWhat colour is the circle? Answer as JSON.\nassistant\n")
+    said = b""
+    with Grammar(
+        model, r'root ::= "{\"colour\": \"" ("red" | "dark blue") "\", \"sure\": " ("true" | "false") "}"'
+    ) as grammar:
+        while not model.ends_answer(tokens[-1]):
+            array = (llama.llama_token * len(tokens))(*tokens)
+            assert llama.llama_decode(context, llama.llama_batch_get_one(array, len(tokens))) == 0
+            logits = np.ctypeslib.as_array(llama.llama_get_logits_ith(context, -1), (model.n_vocab,))
+            tokens = [grammar.sample(greedy, logits)]
+            said += model.piece(tokens[0])
+    llama.llama_free(context)
+    answer = json.loads(said)
+    assert answer["colour"] in ("red", "dark blue")
+    assert answer["sure"] in (True, False)
 
 
 def test_a_grammar_is_closed_twice_without_harm(model: Model) -> None:
