@@ -171,10 +171,11 @@ class EngineSettings:
     """Everything the worker needs to load a model and hold it.
 
     `n_ctx` and `n_batch` are tokens; `n_seq_max` requests are answered at once; `n_gpu_layers` -1 offloads all layers,
-    `split` says how many of them each GPU gets, empty leaves it to llama.cpp; `embedding_budget` is the bytes of
-    pictures' embeddings that are kept; `n_threads` serve encoding and decoding; `limits` are the pictures' image tokens
-    that are accepted. `map_weights` maps the file instead of reading it. `proof` is what is done with a picture of the
-    largest size before the model counts as loaded: what encoding it takes is allocated, or it is encoded.
+    `split` says how many of them each GPU gets, empty leaves it to llama.cpp; `embedding_budget` and `disk_budget` are
+    the bytes of pictures' embeddings that are kept in memory and on disk; `n_threads` serve encoding and decoding;
+    `limits` are the pictures' image tokens that are accepted. `map_weights` maps the file instead of reading it.
+    `proof` is what is done with a picture of the largest size before the model counts as loaded: what encoding it takes
+    is allocated, or it is encoded.
     """
 
     model: Path
@@ -189,6 +190,7 @@ class EngineSettings:
     map_weights: bool = True
     kv_type: KvType = "f16"
     embedding_budget: int = 256 * 1024**2
+    disk_budget: int = 1024**3
     n_threads: int = 1
     proof: Proof = "none"
 

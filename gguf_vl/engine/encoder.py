@@ -106,6 +106,11 @@ class Encoder:
 
     def _encode(self, current: Encoding) -> None:
         began = time.perf_counter()
+        kept = self._cache.read(current.picture.digest)
+        if kept is not None:
+            self.reused += 1
+            current.embeddings = kept
+            return
         try:
             if self._turns:
                 with self._turns.encode():
@@ -117,11 +122,11 @@ class Encoder:
         except GgufVlError as error:
             current.failure = error
             return
-        with self._changed:
-            self.encoded += 1
-            self._cache.put(current.picture.digest, embeddings)
+        self.encoded += 1
         current.seconds = time.perf_counter() - began
         current.embeddings = embeddings
+        self._on_done()
+        self._cache.put(current.picture.digest, embeddings)
 
     def close(self) -> None:
         """Stop, in mid-picture too, and end the thread."""

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
-from gguf_vl.engine.embeddings import EmbeddingCache
+from gguf_vl import paths
+from gguf_vl.engine.embeddings import EmbeddingCache, EmbeddingFiles, fingerprint
 from gguf_vl.engine.encoder import Encoder
 from gguf_vl.engine.loaded import Loaded
 from gguf_vl.engine.prompt import PromptBuilder
@@ -55,7 +56,7 @@ class Runner(Owned):
         self.info = loaded.info
         self._prompts = PromptBuilder(self._model)
         self._turns = Turns() if loaded.vision and not (settings.mmproj_offload or settings.n_gpu_layers) else None
-        self._cache = EmbeddingCache(settings.embedding_budget)
+        self._cache = EmbeddingCache(settings.embedding_budget, self._files(settings))
         self._encoder = Encoder(loaded.vision, self._cache, wake, self._turns) if loaded.vision else None
         self._slots = Slots(self._context)
         self._batch = self._context.batch()
@@ -66,6 +67,12 @@ class Runner(Owned):
         self._outcomes: list[Outcome] = []
         self._decoding: frozenset[str] = frozenset()
         self._requests = self._tokens = self._reused = self._preempted = 0
+
+    def _files(self, settings: EngineSettings) -> EmbeddingFiles | None:
+        if settings.mmproj is None or not settings.disk_budget:
+            return None
+        folder = paths.cache_dir() / "embeddings"
+        return EmbeddingFiles(folder, settings.disk_budget, fingerprint(settings.mmproj))
 
     # --- requests come and go -----------------------------------------------------------------------------------------
 
