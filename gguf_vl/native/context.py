@@ -75,9 +75,7 @@ class Context(Owned):
         self.n_batch = min(n_batch, n_ctx)
         self.n_seqs = n_seq_max + KEPT_SEQUENCES
         self._abort = ctypes.create_string_buffer(2)
-        params = parameters(
-            n_ctx=n_ctx, n_batch=self.n_batch, kv_type=kv_type, n_seq_max=n_seq_max, offload=offload
-        )
+        params = parameters(n_ctx=n_ctx, n_batch=self.n_batch, kv_type=kv_type, n_seq_max=n_seq_max, offload=offload)
         params.n_threads = params.n_threads_batch = n_threads
         params.abort_callback = _IS_SET
         params.abort_callback_data = ctypes.cast(self._abort, ctypes.c_void_p)
