@@ -155,6 +155,9 @@ class Settings:
     kv_type: Annotated[KvType | None, _Choice(get_args(KvType))] = None
     """Type of the numbers in the KV cache."""
 
+    parallel: Annotated[int | None, _Number(int, 1, 64)] = None
+    """Requests answered at once; they share the context."""
+
     image_max_tokens: Annotated[int | None, _Number(int, 8, 16_384)] = None
     """Most image tokens of one picture; larger ones are shrunk."""
 

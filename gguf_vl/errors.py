@@ -96,7 +96,7 @@ class WorkerDied(EngineError):
 
 
 _NO_MEMORY = re.compile(
-    r"alloc|out of (\w+ )?memory|ErrorOutOf\w+Memory|insufficient memory|MemoryError", re.IGNORECASE
+    r"alloc|out of (\w+ )?memory|ErrorOutOf\w+Memory|insufficient memory|MemoryError|start new thread", re.IGNORECASE
 )
 
 

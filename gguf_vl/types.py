@@ -21,10 +21,15 @@ Proof = Literal["none", "reserve", "encode"]
 
 MAIN = "RAM"
 """The name of main memory among the pools of a plan."""
-KEPT_SEQUENCES = 16
-"""Sequences that an engine may keep for later beside those it answers. They share its cells."""
 PATCH = 32
 """Pixels of a picture's side that one image token covers (patch 16 × spatial merge 2, Qwen3-VL)."""
+
+
+def sequence_ids(n_seq_max: int) -> int:
+    """llama.cpp's sequences in an engine that answers so many at once: as many at least are kept for later, and share
+    its cells. A power of two, since llama.cpp fills its batches up to a multiple of them.
+    """
+    return max(16, 2 << (n_seq_max - 1).bit_length())
 
 
 @dataclass(frozen=True, slots=True)

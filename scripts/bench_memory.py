@@ -31,7 +31,7 @@ from gguf_vl.errors import DoesNotFit
 from gguf_vl.fit import memory
 from gguf_vl.hardware.cores import physical_cores
 from gguf_vl.runtime.models import Installed, named
-from gguf_vl.types import PATCH, EngineSettings, Message, Picture, PictureLimits, Request, Sampling, Used
+from gguf_vl.types import PATCH, EngineSettings, Message, Picture, PictureLimits, Request, Sampling, Used, sequence_ids
 
 IDLE = """
 import sys
@@ -155,7 +155,7 @@ def steps(settings: EngineSettings, installed: Installed, sizes: list[int]) -> I
             planned["encode"] = max(planned.get("encode", 0), memory.encode(projector, tokens))
             yield step("picture", image_tokens=tokens)
         planned["compute"] = memory.compute(text, settings.n_ctx, settings.n_batch)
-        planned["output"] = memory.output(text, 1)
+        planned["output"] = memory.output(text, sequence_ids(1))
         yield step("full context", tokens=fill(engine, seen, settings.n_ctx))
 
 

@@ -57,6 +57,7 @@ def test_every_setting_is_read_from_file_and_environment_alike(config_file: Path
         "ctx": 4096,
         "gpu_layers": -1,
         "kv_type": "q8_0",
+        "parallel": 4,
         "image_max_tokens": 1024,
         "mmproj_offload": False,
         "reserve": "1.5G",

@@ -26,6 +26,7 @@ GpuLayers = Annotated[
     int | None, typer.Option("-ngl", "--gpu-layers", help="Layers on the GPU; 0 for none, -1 for all.")
 ]
 KvType = Annotated[str | None, typer.Option("--kv-type", help="KV cache type: f16, q8_0 or q4_0.")]
+Parallel = Annotated[int | None, typer.Option("--parallel", help="Requests answered at once; they share the context.")]
 ImageMaxTokens = Annotated[
     int | None, typer.Option("--image-max-tokens", help="Most image tokens of a picture; larger ones are shrunk.")
 ]

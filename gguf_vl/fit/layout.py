@@ -8,7 +8,7 @@ from functools import cached_property
 
 from gguf_vl.fit import memory
 from gguf_vl.gguf import ProjectorShape, TextShape
-from gguf_vl.types import MAIN, Allocation, KvType, Learnt, Load, PictureLimits, Pool
+from gguf_vl.types import MAIN, Allocation, KvType, Learnt, Load, PictureLimits, Pool, sequence_ids
 
 MIB = 1 << 20
 PROGRAM = 180 * MIB
@@ -169,7 +169,7 @@ class Layout:
         on_gpu = list(self._spans())
         host = memory.inputs(*sizes) if on_gpu else memory.compute(*sizes)
         why = f"batches of {setting.n_batch}, by a formula that is within 1 % of llama.cpp"
-        yield Allocation(MAIN, "compute", host + memory.output(text, setting.n_seq_max), why)
+        yield Allocation(MAIN, "compute", host + memory.output(text, sequence_ids(setting.n_seq_max)), why)
         for pool, _, _ in on_gpu:
             yield Allocation(pool.device, "compute", memory.device_compute(*sizes) + self._borrowed, why)
 

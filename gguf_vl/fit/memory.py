@@ -6,7 +6,7 @@ Where llama.cpp has been asked itself, its answer stands instead of a formula.
 from __future__ import annotations
 
 from gguf_vl.gguf import ProjectorShape, TextShape
-from gguf_vl.types import KEPT_SEQUENCES, KvType
+from gguf_vl.types import KvType
 
 CELLS = 256
 """llama.cpp rounds a context up to a multiple of these cells."""
@@ -76,9 +76,9 @@ def _buffer(text: TextShape, n_ctx: int, n_batch: int, *, n_embd: int, n_ff: int
     return n_batch * (4 * (n_embd * text.n_embd + n_ff * text.n_ff) + 2 * cells(n_ctx)) + (128 << 10)
 
 
-def output(text: TextShape, n_seq_max: int) -> int:
-    """Bytes of the logits that are handed out: llama.cpp has room for those of every sequence, the kept ones too."""
-    return 4 * text.n_vocab * (n_seq_max + KEPT_SEQUENCES)
+def output(text: TextShape, n_outputs: int) -> int:
+    """Bytes of the logits that are handed out. llama.cpp has room for those of every sequence."""
+    return 4 * text.n_vocab * n_outputs
 
 
 def encode_buffer(projector: ProjectorShape, image_tokens: int, *, on_gpu: bool) -> int:

@@ -17,7 +17,7 @@ _CHILD_S = 60.0
 """Seconds a simulation may take before its driver counts as hung; it takes some tenths."""
 _LARGEST_CTX = 1 << 21
 """Tokens; far beyond, llama.cpp is busy for long with what cannot be."""
-_SCHEMA = 3
+_SCHEMA = 4
 
 
 def simulate(path: Path, loads: Iterable[Load], fingerprint: str) -> dict[Load, Reserved]:

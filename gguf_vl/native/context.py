@@ -12,7 +12,7 @@ from llama_cpp import llama_cpp as llama
 from gguf_vl.errors import DoesNotFit, EngineError
 from gguf_vl.native import log
 from gguf_vl.native.owned import Owned
-from gguf_vl.types import KEPT_SEQUENCES, KvType
+from gguf_vl.types import KvType, sequence_ids
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +38,7 @@ def parameters(*, n_ctx: int, n_batch: int, kv_type: KvType, n_seq_max: int = 1,
     params = llama.llama_context_default_params()
     params.n_ctx = n_ctx
     params.n_batch = params.n_ubatch = n_batch
-    params.n_seq_max = params.n_outputs_max = n_seq_max + KEPT_SEQUENCES
+    params.n_seq_max = params.n_outputs_max = sequence_ids(n_seq_max)
     params.kv_unified = True
     params.op_offload = offload
     params.type_k = params.type_v = _KV_TYPES[kv_type]
@@ -73,7 +73,7 @@ class Context(Owned):
     ) -> None:
         self._model = model
         self.n_batch = min(n_batch, n_ctx)
-        self.n_seqs = n_seq_max + KEPT_SEQUENCES
+        self.n_seqs = sequence_ids(n_seq_max)
         self._abort = ctypes.create_string_buffer(2)
         params = parameters(n_ctx=n_ctx, n_batch=self.n_batch, kv_type=kv_type, n_seq_max=n_seq_max, offload=offload)
         params.n_threads = params.n_threads_batch = n_threads

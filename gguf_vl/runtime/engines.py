@@ -78,6 +78,7 @@ class PlannedEngine(Engine):
             limits=plan.limits,
             n_ctx=plan.load.n_ctx,
             n_batch=plan.load.n_batch,
+            n_seq_max=plan.load.n_seq_max,
             n_gpu_layers=plan.load.n_gpu_layers,
             split=plan.load.split,
             mmproj_offload=plan.mmproj_offload,

@@ -71,7 +71,7 @@ def test_llama_cpp_says_what_a_load_of_a_skeleton_would_take_and_is_asked_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     skeleton = text_skeleton(*catalogue.find("8b"))
-    loads = [Load(n_ctx, 512, n_seq, "f16", 0) for n_ctx in (4096, 32_768) for n_seq in (1, 4)]
+    loads = [Load(n_ctx, 512, n_seq, "f16", 0) for n_ctx in (4096, 32_768) for n_seq in (1, 32)]
     answers = simulate(skeleton, loads, "8b here")
     assert list(answers) == loads
     megabytes = [round(sum(answers[load].compute.values()) / (1 << 20)) for load in loads]
