@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 KvType = Literal["f16", "q8_0", "q4_0"]
@@ -15,9 +15,12 @@ Stage = Literal["load", "queue", "encode", "prefill"]
 DeviceKind = Literal["cpu", "gpu", "igpu", "accel"]
 DiskKind = Literal["nvme", "ssd", "hdd"]
 MemoryPressure = Literal["normal", "warning", "critical"]
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "loop", "cancelled"]
 
 Proof = Literal["none", "reserve", "encode"]
+
+ToolChoice = Literal["none", "auto", "required"] | str
+"""No call, the model's own decision, at least one call, or one call of the tool of that name."""
 
 MAIN = "RAM"
 """The name of main memory among the pools of a plan."""
@@ -74,8 +77,8 @@ class Sampling:
     """How the next token is chosen.
 
     temperature 0 is greedy. `top_k` 0 and `top_p` 1 switch those off. The penalties count the tokens of the answer,
-    not of the prompt. `seed` None draws a new one for every request. `max_tokens` None means as far as the context
-    reaches.
+    not of the prompt. `logit_bias` is added to the logits of tokens, by their ids. `seed` None draws a new one for
+    every request. `max_tokens` None means as far as the context reaches.
     """
 
     temperature: float = 0.7
@@ -88,18 +91,38 @@ class Sampling:
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    logit_bias: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call. `parameters` is the JSON schema of its arguments, None where it has none."""
+
+    name: str
+    parameters: Any = None
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """A conversation to be continued by the model. `id` names it to `Engine.cancel` and in logs.
 
-    One that is too long for the context is refused, or with `drop_oldest` answered without its oldest turns.
+    One that is too long for the context is refused, or with `drop_oldest` answered without its oldest turns. An answer
+    may be held to a `grammar` (GBNF) or a JSON `schema`, and may call `tools`: none, as the model likes, at least one,
+    or that one. `n_likely` asks for the likelihood of each token and of so many others. `thinking_budget` is the most
+    tokens of reasoning. With `loop_guard` an answer that only repeats itself ends.
     """
 
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
     drop_oldest: bool = False
+    grammar: str | None = None
+    schema: Any = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    n_likely: int | None = None
+    thinking_budget: int | None = None
+    loop_guard: bool = True
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -127,6 +150,39 @@ class Thinking:
     """A piece of a Thinking model's reasoning, without its `<think>` tags."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted:
+    """The model calls a function. `index` counts the calls of an answer from 0, `id` is new for each."""
+
+    index: int
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallArguments:
+    """The next piece of the JSON text of a call's arguments."""
+
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """A call is over. `complete` says that all pieces of its arguments together are a JSON object."""
+
+    index: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Likely:
+    """A token of the answer as (its bytes, natural logarithm of its probability), and the likeliest at its place."""
+
+    token: tuple[bytes, float]
+    others: tuple[tuple[bytes, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +224,8 @@ class Finished:
     dropped_messages: int = 0
 
 
-Event = Progress | Text | Thinking | Finished
+CallEvent = CallStarted | CallArguments | CallEnded
+Event = Progress | Text | Thinking | CallEvent | Likely | Finished
 
 
 @dataclass(frozen=True, slots=True)

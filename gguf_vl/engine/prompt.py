@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from gguf_vl.engine.turns import shortest_cut
 from gguf_vl.errors import EngineError, InvalidModelFile, UsageError
-from gguf_vl.types import Message, Picture, Request
+from gguf_vl.types import Message, Picture, Request, Tool
 
 if TYPE_CHECKING:
     from gguf_vl.native.model import Model
@@ -88,19 +88,20 @@ class PromptBuilder:
         answer = min(request.sampling.max_tokens or n_ctx, n_ctx // 4)
 
         def build(messages: Sequence[Message]) -> tuple[Prompt, int]:
-            return self.build(messages), len(request.messages) - len(messages)
+            return self.build(messages, tools=request.tools), len(request.messages) - len(messages)
 
         if not request.drop_oldest:
             return build(request.messages)
         return shortest_cut(request.messages, build, lambda made: made[0].n_tokens + answer <= n_ctx)
 
-    def build(self, messages: Sequence[Message], *, is_open: bool = False) -> Prompt:
+    def build(self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), is_open: bool = False) -> Prompt:
         """The prompt that ends where the model's answer begins; where the last message ends so far, if that `is_open`.
 
         Raises `UsageError` when the template refuses the messages, `EngineError` when it has no place for pictures.
         """
         texts = _StandIns()
-        rendered = self._render([texts.replace(message) for message in messages], answer_follows=not is_open)
+        told, offered = [texts.replace(message) for message in messages], [texts.offer(tool) for tool in tools]
+        rendered = self._render(told, offered, answer_follows=not is_open)
         if is_open:
             rendered = rendered.rpartition(self._model.eos_text)[0] or rendered
         opening = rendered.rstrip().rpartition(_THINK)
@@ -114,11 +115,12 @@ class PromptBuilder:
             )
         return Prompt(tuple(parts), thinking)
 
-    def _render(self, messages: list[dict[str, Any]], *, answer_follows: bool) -> str:
+    def _render(self, messages: list[dict[str, Any]], tools: list[_Offered], *, answer_follows: bool) -> str:
         try:
             with _deadline(_RENDERING_S):
                 return self._template.render(
                     messages=messages,
+                    tools=tools or None,
                     add_generation_prompt=answer_follows,
                     bos_token=self._model.bos_text,
                     eos_token=self._model.eos_text,
@@ -174,6 +176,10 @@ class PromptBuilder:
 _Whose = Literal["template", "assistant", "other"]
 
 
+class _Offered(str):
+    """A stand-in for a tool's JSON: `tojson` leaves it as it is."""
+
+
 class _StandIns:
     """Takes texts out of messages, and puts them back into what the template made of the stand-ins."""
 
@@ -191,6 +197,12 @@ class _StandIns:
         has_picture = any(isinstance(part, Picture) for part in message.content)
         content = items if has_picture else "".join(item["text"] for item in items)
         return {"role": message.role, "content": content}
+
+    def offer(self, tool: Tool) -> _Offered:
+        """A tool as chat templates write it down, in JSON. What it says of itself never passes through the template."""
+        function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters or {}}
+        written = json.dumps({"type": "function", "function": function}, ensure_ascii=False)
+        return _Offered(self._stand_in(written, "other"))
 
     def _stand_in(self, text: str, whose: _Whose) -> str:
         self._texts.append((text, whose))
@@ -230,6 +242,8 @@ def _compile(source: str) -> jinja2.Template:
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
 
     def tojson(value: Any, indent: int | None = None, ensure_ascii: bool = False) -> str:
+        if isinstance(value, _Offered):
+            return str(value)
         return json.dumps(value, indent=indent, ensure_ascii=ensure_ascii)
 
     def raise_exception(message: str) -> NoReturn:

@@ -137,7 +137,17 @@ def _unpack(code: int, data: bytes) -> Any:
     if code == _PATH:
         return Path(os.fsdecode(data))
     name, *values = _unpackb(data)
-    return _KNOWN[name](*values)
+    kind = _KNOWN[name]
+    return kind(
+        *(_listed(value) if each.type == "Any" else value for each, value in zip(fields(kind), values, strict=True))
+    )
+
+
+def _listed(value: Any) -> Any:
+    """JSON as it was: msgpack's arrays arrive as tuples."""
+    if isinstance(value, tuple):
+        return [_listed(each) for each in value]
+    return {key: _listed(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def dumps(message: Command | Report) -> bytes:

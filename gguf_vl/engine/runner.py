@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from gguf_vl import paths
+from gguf_vl.engine.choosing import Chooser
 from gguf_vl.engine.embeddings import EmbeddingCache, EmbeddingFiles, fingerprint
 from gguf_vl.engine.encoder import Encoder
 from gguf_vl.engine.loaded import Loaded
@@ -20,7 +21,6 @@ from gguf_vl.engine.slots import Slots
 from gguf_vl.errors import Busy, DoesNotFit, GgufVlError, UsageError, to_plain
 from gguf_vl.native.context import Aborted
 from gguf_vl.native.owned import Owned
-from gguf_vl.native.sampler import Sampler
 from gguf_vl.types import (
     PATCH,
     EngineSettings,
@@ -30,8 +30,6 @@ from gguf_vl.types import (
     Picture,
     Progress,
     Request,
-    Text,
-    Thinking,
 )
 
 QUEUE = 256
@@ -122,7 +120,7 @@ class Runner(Owned):
         limit = min(n_ctx - prompt.n_tokens, request.sampling.max_tokens or n_ctx)
         sequence = Sequence(request.id, request, prompt, arrived, limit=limit, n_dropped=n_dropped)
         self._want_pictures(sequence, urgent=True)
-        sequence.sampler = Sampler(self._model, request.sampling, window=n_ctx)
+        sequence.chooser = Chooser(self._model, request, window=n_ctx, thinking=prompt.thinking)
         return sequence
 
     def _check_fits(self, n_tokens: int, image_tokens: int) -> None:
@@ -181,13 +179,13 @@ class Runner(Owned):
         """Whether the next request may begin: there is a place, and its cells need not push out another's."""
         if not self._waiting:
             return False
-        seats = sum(each.sampler is not None for each in self._open)
+        seats = sum(each.chooser is not None for each in self._open)
         cells = sum(each.cells.n for each in self._open) + self._waiting[0].cells.n
         return seats < self._settings.n_seq_max and (not self._open or cells <= self._context.n_ctx)
 
     def _admit(self, sequence: Sequence) -> None:
-        if sequence.sampler:  # what is only prepared makes way
-            for other in [each for each in self._open if each.sampler is None]:
+        if sequence.chooser:  # what is only prepared makes way
+            for other in [each for each in self._open if each.chooser is None]:
                 self._put_back(other, self._preparing)
         running = [(each.slot, each.cells.copy(_whole(each))) for each in self._open if each.slot is not None]
         sequence.slot, sequence.computed = self._slots.open(sequence.cells, running)
@@ -254,34 +252,35 @@ class Runner(Owned):
         for piece, row in zip(pieces, self._rows, strict=True):
             sequence = piece.sequence
             sequence.computed = piece.end
-            if sequence.sampler:
+            if sequence.chooser:
                 sequence.tell_progress()
-            if piece.has_output and sequence.sampler:
-                self._take(sequence, sequence.sampler.sample(self._context, row))
+            if piece.has_output and sequence.chooser:
+                self._take(sequence, sequence.chooser, row)
             elif sequence.computed == sequence.cells.n:
                 self._outcomes.append(Prepared(sequence.id))
                 self._close(sequence)
 
-    def _take(self, sequence: Sequence, token: int) -> None:
+    def _take(self, sequence: Sequence, chooser: Chooser, row: int) -> None:
+        """Choose the next token from a row of the batch, and say what it adds to the answer."""
+        token = chooser.choose(self._context, row)
         if self._model.ends_answer(token):
             self._finish(sequence, "stop")
             return
+        if likely := chooser.likely(self._context, row, token):
+            sequence.events.append(likely)
         sequence.sampled(token)
-        self._say(sequence, sequence.answer.push(self._model.piece(token)))
+        sequence.say(sequence.answer.push(self._model.piece(token)))
         if sequence.answer.stopped:
             self._finish(sequence, "stop")
+        elif chooser.is_looping(token):
+            self._finish(sequence, "loop")
         elif len(sequence.answered) >= sequence.limit:
             self._finish(sequence, "length")
-
-    def _say(self, sequence: Sequence, events: list[Text | Thinking]) -> None:
-        sequence.events += events
-        sequence.text += "".join(event.text for event in events if isinstance(event, Text))
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
-        self._say(sequence, sequence.answer.finish())
-        end = sequence.finished(reason)
+        end = sequence.end(reason)
         self._outcomes.append(Published(sequence.id, (*sequence.events, end), end))
         if reason == "stop" and not sequence.answer.stopped:
             self._prompts.remember(sequence.text, sequence.answered)
@@ -299,8 +298,8 @@ class Runner(Owned):
             sequence.slot = None
 
     def _release(self, sequence: Sequence) -> None:
-        if sequence.sampler:
-            sequence.sampler.close()
+        if sequence.chooser:
+            sequence.chooser.close()
 
     def _forget_from(self, piece: Piece) -> None:
         """After an abort: what the batch would have added is not to be relied on."""
@@ -316,7 +315,7 @@ class Runner(Owned):
             return
         *others, last = self._open
         if others:
-            self._put_back(last, self._waiting if last.sampler else self._preparing)
+            self._put_back(last, self._waiting if last.chooser else self._preparing)
             self._preempted += 1
         else:
             self._finish(last, "length")
@@ -354,7 +353,7 @@ class Runner(Owned):
         for place, sequence in enumerate(self._waiting, 1):
             sequence.tell(Progress("queue", place, len(self._waiting)))
         for sequence in (*self._open, *self._waiting):
-            if sequence.sampler:
+            if sequence.chooser:
                 sequence.tell_progress()
             if sequence.events:
                 self._outcomes.append(Published(sequence.id, tuple(sequence.events), sequence.finished("cancelled")))

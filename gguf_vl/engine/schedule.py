@@ -26,7 +26,7 @@ class Piece:
     @property
     def has_output(self) -> bool:
         """Whether a token is sampled behind it."""
-        return self.end == self.sequence.cells.n and self.sequence.sampler is not None
+        return self.end == self.sequence.cells.n and self.sequence.chooser is not None
 
 
 def schedule(sequences: Iterable[Sequence], n_batch: int, n_prefill: int) -> tuple[list[Piece], list[Piece]]:

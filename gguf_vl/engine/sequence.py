@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 
 from gguf_vl.engine.answer import Answer
 from gguf_vl.engine.cells import Cells, Placed
-from gguf_vl.types import Event, Finished, FinishReason, Progress, Request, Timings, Usage
+from gguf_vl.engine.tools import ToolCalls
+from gguf_vl.types import Event, Finished, FinishReason, Progress, Request, Text, Thinking, Timings, Usage
 
 if TYPE_CHECKING:
+    from gguf_vl.engine.choosing import Chooser
     from gguf_vl.engine.encoder import Encoding
     from gguf_vl.engine.prompt import Prompt
-    from gguf_vl.native.sampler import Sampler
 
 
 @dataclass(eq=False, slots=True)
 class Sequence:
     """A request's cells: those of its prompt, then those of its answer. The first `computed` are in the KV cache.
 
-    `slot` is llama.cpp's id for it while it is open. Without a `sampler` it is computed and kept for later.
+    `slot` is llama.cpp's id for it while it is open. Without a `chooser` it is computed and kept for later.
     `limit` is the most tokens it may answer. Times are of `time.perf_counter`.
     """
 
@@ -28,7 +29,7 @@ class Sequence:
     request: Request
     prompt: Prompt
     arrived: float
-    sampler: Sampler | None = None
+    chooser: Chooser | None = None
     limit: int = 0
     n_dropped: int = 0
     slot: int | None = None
@@ -38,6 +39,7 @@ class Sequence:
     events: list[Event] = field(default_factory=list)
     cells: Cells = field(init=False)
     answer: Answer = field(init=False)
+    calls: ToolCalls | None = field(init=False)
     answered: list[int] = field(default_factory=list)
     text: str = ""
     opened: float | None = None
@@ -49,6 +51,7 @@ class Sequence:
     def __post_init__(self) -> None:
         self.cells = Cells(self.prompt.parts)
         self.answer = Answer(stop=self.request.sampling.stop, thinking=self.prompt.thinking)
+        self.calls = ToolCalls() if self.request.tools else None
 
     @property
     def n_prompt(self) -> int:
@@ -77,6 +80,23 @@ class Sequence:
         self.answered.append(token)
         self.last_token = time.perf_counter()
         self.first_token = self.first_token or self.last_token
+
+    def say(self, said: list[Text | Thinking]) -> None:
+        """Events of the answer's text, and of the calls in it."""
+        for event in said:
+            if isinstance(event, Text):
+                self.text += event.text
+            if self.calls and isinstance(event, Text):
+                self.events += self.calls.push(event.text)
+            else:
+                self.events.append(event)
+
+    def end(self, reason: FinishReason) -> Finished:
+        """The last events, all that was held back among them."""
+        self.say(self.answer.finish())
+        if self.calls:
+            self.events += self.calls.finish()
+        return self.finished(reason)
 
     def tell_progress(self) -> None:
         """An event about the work before the first token, where there is something new."""

@@ -13,57 +13,18 @@ import json
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from gguf_vl.engine.json_rules import Rules, literal
 from gguf_vl.engine.schema import add_schema
 from gguf_vl.errors import UsageError
-from gguf_vl.types import Text
+from gguf_vl.types import CallArguments, CallEnded, CallEvent, CallStarted, Text, Tool, ToolChoice
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*(?=\{)')
 """A call up to its arguments, as templates teach it: from there on they can be streamed."""
 _LONGEST_HEAD = 512
 _TAIL = re.compile(r"\s*\}?\s*")
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """A function that the model may call. `parameters` is the JSON schema of its arguments, None where it has none."""
-
-    name: str
-    parameters: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class CallStarted:
-    """The model calls a function. `index` counts the calls of an answer from 0, `id` is new for each."""
-
-    index: int
-    id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallArguments:
-    """The next piece of the JSON text of a call's arguments."""
-
-    index: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallEnded:
-    """A call is over. `complete` says that all pieces of its arguments together are a JSON object."""
-
-    index: int
-    complete: bool
-
-
-CallEvent = Text | CallStarted | CallArguments | CallEnded
-Choice = Literal["none", "auto", "required"] | Tool
-"""No call, the model's own decision, at least one call, or one call of this tool."""
 
 
 class ToolCalls:
@@ -83,24 +44,24 @@ class ToolCalls:
         self._arguments = ""
         self._scan = _Scan()
 
-    def push(self, text: str) -> list[CallEvent]:
+    def push(self, text: str) -> list[Text | CallEvent]:
         """The events that the next piece of the answer completes."""
         self._held += text
         return self._run(final=False)
 
-    def finish(self) -> list[CallEvent]:
+    def finish(self) -> list[Text | CallEvent]:
         """What was still held back, when the answer is over."""
         return self._run(final=True)
 
-    def _run(self, *, final: bool) -> list[CallEvent]:
-        events: list[CallEvent] = []
+    def _run(self, *, final: bool) -> list[Text | CallEvent]:
+        events: list[Text | CallEvent] = []
         while self._state(events, final):
             pass
         return events
 
     # Each state takes what it can from the text held, and says whether there is more to take.
 
-    def _text(self, events: list[CallEvent], final: bool) -> bool:
+    def _text(self, events: list[Text | CallEvent], final: bool) -> bool:
         before, tag, after = self._held.partition(_OPEN)
         if not tag:
             before = self._held if final else before[: len(before) - _overlap(before, _OPEN)].rstrip()
@@ -112,14 +73,14 @@ class ToolCalls:
         self._say(before.removesuffix(self._gap) if tag else before, events)
         return bool(tag)
 
-    def _say(self, text: str, events: list[CallEvent]) -> None:
+    def _say(self, text: str, events: list[Text | CallEvent]) -> None:
         if self._blank:
             text = text.lstrip()
         if text:
             self._blank = False
             events.append(Text(text))
 
-    def _head(self, events: list[CallEvent], final: bool) -> bool:
+    def _head(self, events: list[Text | CallEvent], final: bool) -> bool:
         head = _HEAD.match(self._held[:_LONGEST_HEAD])
         name = _loaded(head[1]) if head else None
         if head and isinstance(name, str):
@@ -141,7 +102,7 @@ class ToolCalls:
             events.append(Text(self._gap + _OPEN + body + tag))
         return bool(after)
 
-    def _within_arguments(self, events: list[CallEvent], final: bool) -> bool:
+    def _within_arguments(self, events: list[Text | CallEvent], final: bool) -> bool:
         arguments, tag, after = self._held.partition(_CLOSE)
         if not tag and not final:
             arguments = arguments[: len(arguments) - _overlap(arguments, _CLOSE)]
@@ -158,7 +119,7 @@ class ToolCalls:
         self._end(events)
         return True
 
-    def _behind_arguments(self, events: list[CallEvent], final: bool) -> bool:
+    def _behind_arguments(self, events: list[Text | CallEvent], final: bool) -> bool:
         tail = _TAIL.match(self._held)
         rest = self._held[tail.end() :] if tail else self._held
         if _CLOSE.startswith(rest) and rest != _CLOSE and not final:
@@ -166,17 +127,17 @@ class ToolCalls:
         self._held, self._state = rest.removeprefix(_CLOSE), self._text
         return True
 
-    def _start(self, name: str, events: list[CallEvent]) -> None:
+    def _start(self, name: str, events: list[Text | CallEvent]) -> None:
         self._arguments = ""
         self._scan = _Scan()
         events.append(CallStarted(self._n_calls, f"call_{secrets.token_hex(12)}", name))
 
-    def _argue(self, text: str, events: list[CallEvent]) -> None:
+    def _argue(self, text: str, events: list[Text | CallEvent]) -> None:
         self._arguments += text
         if text:
             events.append(CallArguments(self._n_calls, text))
 
-    def _end(self, events: list[CallEvent]) -> None:
+    def _end(self, events: list[Text | CallEvent]) -> None:
         events.append(CallEnded(self._n_calls, isinstance(_loaded(self._arguments), dict)))
         self._n_calls += 1
         self._blank = True
@@ -218,20 +179,23 @@ def _overlap(text: str, tag: str) -> int:
     return next((n for n in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:n])), 0)
 
 
-def grammar_of_tools(tools: Sequence[Tool], choice: Choice, *, parallel: bool = True) -> str:
+def grammar_of_tools(tools: Sequence[Tool], choice: ToolChoice, *, parallel: bool = True) -> str:
     """GBNF, from `root` on, of the answers that a choice of tools leaves.
 
     The tags must be tokens of the model's own, as they are in Qwen's vocabulary. With `parallel` false there is one
     call at most. Raises `UsageError` as schemas do, and where a call is required and there is no tool.
     """
-    callable_tools = [choice] if isinstance(choice, Tool) else list(tools)
+    is_named = choice not in ("none", "auto", "required")
+    callable_tools = [tool for tool in tools if not is_named or tool.name == choice]
+    if is_named and not callable_tools:
+        raise UsageError(f"There is no tool {choice!r} to call.", "Name one of the request's tools.")
     if choice == "none" or (choice == "auto" and not callable_tools):
         return f"root ::= !{_OPEN}*\n"
     if not callable_tools:
         raise UsageError("A tool call is required, and there are no tools.", "Give the request its tools.")
     rules = Rules()
     call = rules.add("call", " | ".join(_call(tool, rules) for tool in callable_tools))
-    calls = call if isinstance(choice, Tool) or not parallel else f'{call} ("\\n" {call})*'
+    calls = call if is_named or not parallel else f'{call} ("\\n" {call})*'
     rules.fill("root", f"!{_OPEN}* ({calls})?" if choice == "auto" else calls)
     return rules.text()
 

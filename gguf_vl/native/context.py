@@ -115,6 +115,11 @@ class Context(Owned):
             raise EngineError(f"llama.cpp could not decode: {reason}", "Run the command again with --debug.")
         return bool(result == 0)
 
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """The logits that a row of the latest batch had asked for, [n_vocab] float32; valid until the next decode."""
+        pointer = llama.llama_get_logits_ith(self._context, row)
+        return np.ctypeslib.as_array(pointer, (self._model.n_vocab,))
+
     def share(self, source: int, target: int, end: int) -> None:
         """Let the empty sequence `target` begin as `source` does, up to position `end`. No cell is copied."""
         llama.llama_memory_seq_cp(self._memory, source, target, 0, end)

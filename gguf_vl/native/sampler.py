@@ -27,6 +27,10 @@ class Sampler(Owned):
 
     def __init__(self, model: Model, sampling: Sampling, *, window: int) -> None:
         self._chain: Any = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
+        if sampling.logit_bias:
+            biases = [llama.llama_logit_bias(token=token, bias=bias) for token, bias in sampling.logit_bias]
+            array = (llama.llama_logit_bias * len(biases))(*biases)
+            self._add(llama.llama_sampler_init_logit_bias(model.n_vocab, len(biases), array))
         if (sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty) != (1.0, 0.0, 0.0):
             if sampling.temperature > 0 and sampling.top_k > 0:
                 self._add(llama.llama_sampler_init_top_k(max(_FIRST_CUT, 4 * sampling.top_k)))
@@ -53,6 +57,15 @@ class Sampler(Owned):
 
     def _add(self, sampler: Any) -> None:
         llama.llama_sampler_chain_add(self._chain, sampler)
+
+    @property
+    def chain(self) -> Any:
+        """llama.cpp's chain, for this room alone."""
+        return self._chain
+
+    def accept(self, token: int) -> None:
+        """Go on behind a token that was not sampled."""
+        llama.llama_sampler_accept(self._chain, token)
 
     def sample(self, context: Context, row: int) -> int:
         """The next token, from the logits that `row` of the latest batch had asked for."""

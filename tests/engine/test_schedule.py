@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
+from gguf_vl.engine.choosing import Chooser
 from gguf_vl.engine.encoder import Encoding
 from gguf_vl.engine.prompt import Prompt
 from gguf_vl.engine.schedule import STEP_S, Pace, Piece, schedule
 from gguf_vl.engine.sequence import Sequence
-from gguf_vl.native.sampler import Sampler
 from gguf_vl.types import Message, Request
 from tests.engine.test_cells import picture
 
@@ -18,7 +18,7 @@ ASKED = Request((Message("user", ("?",)),))
 def sequence(*parts: int, computed: int = 0, answered: int = 0, encoded: bool = True) -> Sequence:
     """A sequence of so many tokens and, for a number below zero, a picture of that many."""
     found = tuple(tuple(range(n)) if n > 0 else picture(-n, 1) for n in parts)
-    made = Sequence("id", ASKED, Prompt(found, thinking=False), 0.0, sampler=cast("Sampler", object()), limit=100)
+    made = Sequence("id", ASKED, Prompt(found, thinking=False), 0.0, chooser=cast("Chooser", object()), limit=100)
     for placed in made.cells.pictures:
         made.encodings.append(Encoding(placed.picture, embeddings=cast("object", b"") if encoded else None))  # type: ignore[arg-type]
     for token in range(answered):

@@ -147,7 +147,9 @@ BOTH = ONE + "\n" + call("now", {})
     ],
 )  # fmt: skip
 def test_a_choice_forces_the_answer(choice: Any, parallel: bool, accepted: list[str], refused: list[str]) -> None:
-    grammar = grammar_of_tools([WEATHER, NOW], choice, parallel=parallel)
+    name = choice.name if isinstance(choice, Tool) else choice
+    tools = [WEATHER, NOW, *([choice] if isinstance(choice, Tool) else [])]
+    grammar = grammar_of_tools(tools, name, parallel=parallel)
     assert [text for text in accepted if not fulfils(grammar, text)] == []
     assert [text for text in refused if fulfils(grammar, text)] == []
 

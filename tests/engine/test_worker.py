@@ -91,7 +91,7 @@ async def test_usage_and_progress_tell_what_was_done() -> None:
     last = [event for event in events if isinstance(event, Progress)][-1]
     assert last.done == last.total == end.usage.prompt_tokens
     assert end.timings.encode_s > 0
-    assert end.timings.ttft_s >= end.timings.encode_s + end.timings.prefill_s
+    assert end.timings.ttft_s >= max(end.timings.encode_s, end.timings.prefill_s)
 
 
 async def test_a_talk_too_long_for_the_context_is_refused_or_loses_its_oldest_turns_whole() -> None:

@@ -77,7 +77,7 @@ def test_llama_cpp_says_what_a_load_of_a_skeleton_would_take_and_is_asked_once(
     megabytes = [round(sum(answers[load].compute.values()) / (1 << 20)) for load in loads]
     assert megabytes == sorted(megabytes)
     assert 120 < megabytes[0] < megabytes[-1] < 220
-    assert answers[loads[1]].output == 4 * answers[loads[0]].output
+    assert answers[loads[1]].output == pytest.approx(4 * answers[loads[0]].output, rel=0.01)
     monkeypatch.setattr("gguf_vl.hardware.simulation.subprocess.run", lambda *_, **__: pytest.fail("asked again"))
     assert simulate(skeleton, loads, "8b here") == answers
 

@@ -1,0 +1,95 @@
+"""How one answer's next token is found: sampled, held to a grammar, or forced where the reasoning has had its time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gguf_vl.engine.budget import ThinkingBudget
+from gguf_vl.engine.loops import LoopGuard
+from gguf_vl.engine.schema import grammar_of
+from gguf_vl.engine.tools import grammar_of_tools
+from gguf_vl.errors import UsageError
+from gguf_vl.native.grammar import Grammar
+from gguf_vl.native.owned import Owned
+from gguf_vl.native.sampler import Sampler
+from gguf_vl.types import Likely, Request
+
+if TYPE_CHECKING:
+    from gguf_vl.native.context import Context
+    from gguf_vl.native.model import Model
+
+
+class Chooser(Owned):
+    """Chooses the tokens of one answer. `thinking` says that the prompt has already opened the reasoning.
+
+    Raises `UsageError` for a grammar, a schema or tools that cannot be, and for two of them at once.
+    """
+
+    def __init__(self, model: Model, request: Request, *, window: int, thinking: bool) -> None:
+        self._model = model
+        self._n_likely = request.n_likely
+        self._loops = LoopGuard() if request.loop_guard else None
+        self._budget = None
+        if request.thinking_budget is not None:
+            self._budget = ThinkingBudget(model, request.thinking_budget, thinking=thinking)
+        self._grammar = None
+        if text := _grammar_text(request):
+            self._grammar = Grammar(model, text, thinking=thinking)
+        self._sampler = Sampler(model, request.sampling, window=window)
+
+    def choose(self, context: Context, row: int) -> int:
+        """The next token, from the logits that `row` of the latest batch had asked for."""
+        token = self._budget.forced if self._budget else None
+        if token is not None:
+            if self._grammar:
+                self._grammar.accept(token)
+            self._sampler.accept(token)
+        elif self._grammar:
+            token = self._grammar.sample(self._sampler.chain, context.logits(row))
+        else:
+            token = self._sampler.sample(context, row)
+        if self._budget:
+            self._budget.push(token)
+        return token
+
+    def is_looping(self, token: int) -> bool:
+        """Take the answer's next token. True when the answer only repeats itself."""
+        return self._loops is not None and self._loops.push(token)
+
+    def likely(self, context: Context, row: int, token: int) -> Likely | None:
+        """How likely the model found that token, and which it found likeliest; None where nobody asked."""
+        if self._n_likely is None:
+            return None
+        logits = context.logits(row)
+        highest = float(logits.max())
+        normal = highest + float(np.log(np.exp(logits - highest, dtype=np.float64).sum()))
+        n = min(self._n_likely, len(logits))
+        best = np.argpartition(logits, -n)[-n:] if n else np.empty(0, np.int64)
+        ranked = best[np.argsort(-logits[best], kind="stable")]
+        return Likely(
+            (self._model.piece(token), float(logits[token]) - normal),
+            tuple((self._model.piece(int(each)), float(logits[each]) - normal) for each in ranked),
+        )
+
+    def close(self) -> None:
+        """Release what is llama.cpp's."""
+        if self._grammar:
+            self._grammar.close()
+        self._sampler.close()
+
+
+def _grammar_text(request: Request) -> str:
+    """The grammar that a request asks for, empty for none."""
+    asked = [
+        request.grammar,
+        grammar_of(request.schema) if request.schema is not None else "",
+        grammar_of_tools(request.tools, request.tool_choice) if request.tools else "",
+    ]
+    found = [text for text in asked if text]
+    if len(found) > 1:
+        raise UsageError(
+            "A request asks for more than one of a grammar, a schema and a forced call.", "Ask for one of them."
+        )
+    return found[0] if found else ""

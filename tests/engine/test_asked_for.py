@@ -1,0 +1,127 @@
+"""What a request can ask for: a form, likelihoods, calls, and an end of repetition."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from gguf_vl.engine.client import Engine
+from gguf_vl.errors import UsageError
+from gguf_vl.types import CallStarted, Event, Finished, Likely, Message, Request, Sampling, Text, Tool
+from tests.engine.test_worker import GREEDY, ask, settings
+from tests.scenes import the_picture
+
+pytestmark = pytest.mark.anyio
+
+COLOUR = {
+    "type": "object",
+    "properties": {"colour": {"enum": ["red", "blue", "green"]}, "n": {"type": "integer", "maximum": 9, "minimum": 0}},
+    "required": ["colour", "n"],
+    "additionalProperties": False,
+}
+
+
+async def events_of(request: Request) -> list[Event]:
+    async with Engine(settings()) as engine:
+        return [event async for event in engine.generate(request)]
+
+
+def said(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Text))
+
+
+async def test_an_answer_is_held_to_a_schema_whatever_the_model_would_rather_say() -> None:
+    asked = ask(the_picture("red circle"), "Describe the picture.")
+    for sampling in (GREEDY, Sampling(temperature=5.0, top_k=0, top_p=1.0, seed=1)):
+        events = await events_of(replace(asked, schema=COLOUR, sampling=sampling))
+        found = json.loads(said(events))
+        assert set(found) == {"colour", "n"}
+        assert found["colour"] in ("red", "blue", "green")
+
+
+async def test_an_answer_is_held_to_a_grammar() -> None:
+    asked = ask(the_picture("red circle"), "What colour is the circle?")
+    events = await events_of(replace(asked, grammar='root ::= "blue" | "green"'))
+    assert said(events) in ("blue", "green")
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"grammar": "root ::= ("}, "grammar"),
+        ({"schema": {"type": "object", "minProperties": 2}}, "minProperties"),
+        ({"schema": COLOUR, "grammar": 'root ::= "x"'}, "more than one"),
+        ({"tools": (Tool("now"),), "tool_choice": "then"}, "no tool 'then'"),
+    ],
+)
+async def test_what_cannot_be_is_an_error_of_that_request_alone(asked: dict[str, object], says: str) -> None:
+    async with Engine(settings()) as engine:
+        with pytest.raises(UsageError, match=says):
+            _ = [event async for event in engine.generate(replace(ask("Hello!"), **asked))]  # type: ignore[arg-type]
+        events = [event async for event in engine.generate(ask(the_picture("red circle"), "What shape is red?"))]
+    assert said(events) == "circle"
+
+
+async def test_likelihoods_come_with_each_token_and_add_up() -> None:
+    asked = ask(the_picture("red circle"), "What colour is the circle?")
+    events = await events_of(replace(asked, n_likely=5))
+    found = [event for event in events if isinstance(event, Likely)]
+    assert b"".join(event.token[0] for event in found) == b"red"
+    for event in found:
+        assert len(event.others) == 5
+        assert event.others[0] == event.token  # greedy takes the likeliest
+        assert sum(math.exp(likelihood) for _, likelihood in event.others) <= 1 + 1e-6
+    assert not [event for event in await events_of(asked) if isinstance(event, Likely)]
+
+
+async def test_a_bias_changes_what_is_chosen() -> None:
+    asked = ask(the_picture("red circle"), "What colour is the circle?")
+    [likely] = [each for each in await events_of(replace(asked, n_likely=3)) if isinstance(each, Likely)][:1]
+    biased = Sampling(temperature=0, logit_bias=tuple((token, -100.0) for token in range(900)))
+    assert said(await events_of(replace(asked, sampling=replace(biased, max_tokens=4)))) != "red"
+    assert likely.token[0]
+
+
+async def test_a_forced_call_comes_as_a_call() -> None:
+    tool = Tool("paint", {"type": "object", "properties": {"c": {"enum": ["red"]}}, "required": ["c"]})
+    asked = replace(ask("Hello!"), tools=(tool,), tool_choice="required")
+    events = await events_of(asked)
+    assert [event.name for event in events if isinstance(event, CallStarted)] == ["paint"]
+
+
+async def test_an_answer_that_only_repeats_itself_ends_and_says_so() -> None:
+    forever = replace(ask("Hello!"), grammar='root ::= "ha "{1000}', sampling=Sampling(temperature=0, max_tokens=4000))
+    async with Engine(settings(n_ctx=8192)) as engine:
+        guarded = [event async for event in engine.generate(forever)][-1]
+        free = [event async for event in engine.generate(replace(forever, id="free", loop_guard=False))][-1]
+    assert isinstance(guarded, Finished)
+    assert isinstance(free, Finished)
+    assert guarded.finish_reason == "loop"
+    assert free.finish_reason != "loop"
+    assert guarded.usage.completion_tokens < free.usage.completion_tokens
+
+
+async def test_the_same_seed_gives_the_same_answer_alone_and_beside_others() -> None:
+    warm = Sampling(temperature=3.0, top_k=0, top_p=1.0, seed=7, max_tokens=24)
+    asked = [ask(the_picture(what), "Describe the picture.", sampling=warm) for what in ("red circle", "blue star")]
+    async with Engine(settings(n_seq_max=1)) as engine:
+        alone = [said([event async for event in engine.generate(each)]) for each in asked]
+    async with Engine(settings(n_seq_max=4)) as engine:
+        again = [
+            said([event async for event in engine.generate(replace(each, id=f"{n}"))]) for n, each in enumerate(asked)
+        ]
+    assert alone == again
+
+
+def test_a_request_says_nothing_of_this_by_default() -> None:
+    plain = Request((Message("user", ("?",)),))
+    assert (plain.grammar, plain.schema, plain.tools, plain.n_likely, plain.thinking_budget) == (
+        None,
+        None,
+        (),
+        None,
+        None,
+    )
