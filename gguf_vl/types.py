@@ -235,9 +235,9 @@ class EngineSettings:
     `n_ctx` and `n_batch` are tokens; `n_seq_max` requests are answered at once; `n_gpu_layers` -1 offloads all layers,
     `split` says how many of them each GPU gets, empty leaves it to llama.cpp; `embedding_budget` and `disk_budget` are
     the bytes of pictures' embeddings that are kept in memory and on disk; `n_threads` serve encoding and decoding;
-    `limits` are the pictures' image tokens that are accepted. `map_weights` maps the file instead of reading it.
-    `proof` is what is done with a picture of the largest size before the model counts as loaded: what encoding it takes
-    is allocated, or it is encoded.
+    `limits` are the pictures' image tokens that are accepted. `map_weights` maps the file instead of reading it. With
+    `speculate`, tokens are guessed from what stood behind the same words before. `proof` is what is done with a picture
+    of the largest size before the model counts as loaded: what encoding it takes is allocated, or it is encoded.
     """
 
     model: Path
@@ -254,6 +254,7 @@ class EngineSettings:
     embedding_budget: int = 256 * 1024**2
     disk_budget: int = 1024**3
     n_threads: int = 1
+    speculate: bool = True
     proof: Proof = "none"
 
 
@@ -301,7 +302,8 @@ class EngineStats:
 
     `running` requests are being answered, `waiting` are not begun. `tokens` were computed and `tokens_reused` were not,
     since kept sequences had them; `kept_sequences` are those. `embedding_bytes` is memory held by kept picture
-    embeddings. `preempted` counts requests that had to be begun again for want of cells.
+    embeddings. `preempted` counts requests that had to be begun again for want of cells. Of the tokens
+    `drafted` by speculation so many were `accepted`.
     """
 
     requests: int
@@ -314,6 +316,8 @@ class EngineStats:
     tokens_reused: int = 0
     kept_sequences: int = 0
     preempted: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

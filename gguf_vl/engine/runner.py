@@ -7,11 +7,14 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
+
 from gguf_vl import paths
 from gguf_vl.engine.choosing import Chooser
 from gguf_vl.engine.embeddings import EmbeddingCache, EmbeddingFiles, fingerprint
 from gguf_vl.engine.encoder import Encoder
 from gguf_vl.engine.loaded import Loaded
+from gguf_vl.engine.lookup import PICTURE, PromptLookup
 from gguf_vl.engine.prompt import PromptBuilder
 from gguf_vl.engine.protocol import Failed, Prepared, Published
 from gguf_vl.engine.schedule import Pace, Piece, schedule
@@ -30,8 +33,11 @@ from gguf_vl.types import (
     Picture,
     Progress,
     Request,
+    sequence_ids,
 )
 
+DRAFT = 4
+"""Tokens of a draft at most."""
 QUEUE = 256
 """Requests that may wait."""
 
@@ -64,6 +70,9 @@ class Runner(Owned):
         self._open: list[Sequence] = []
         self._outcomes: list[Outcome] = []
         self._decoding: frozenset[str] = frozenset()
+        self._plain_s: dict[int, float] = {}
+        self._cost = 1.0
+        self._drafted = self._accepted = 0
         self._requests = self._tokens = self._reused = self._preempted = 0
 
     def _files(self, settings: EngineSettings) -> EmbeddingFiles | None:
@@ -120,6 +129,10 @@ class Runner(Owned):
         limit = min(n_ctx - prompt.n_tokens, request.sampling.max_tokens or n_ctx)
         sequence = Sequence(request.id, request, prompt, arrived, limit=limit, n_dropped=n_dropped)
         self._want_pictures(sequence, urgent=True)
+        if self._settings.speculate:
+            sequence.drafter = PromptLookup()
+            for part in prompt.parts:
+                sequence.drafter.extend((PICTURE,) if isinstance(part, Picture) else part)
         sequence.chooser = Chooser(self._model, request, window=n_ctx, thinking=prompt.thinking)
         return sequence
 
@@ -167,7 +180,9 @@ class Runner(Owned):
         if not self._open and self._preparing and not self._preparing[0].waits_for:
             self._admit(self._preparing.popleft())
         answering = any(each.is_generating for each in self._open)
-        text, pictures = schedule(self._open, self._batch.size, self._pace.n_prefill(answering=answering))
+        n_outputs = min(1 + DRAFT, sequence_ids(self._settings.n_seq_max) // max(1, len(self._open)))
+        n_prefill = self._pace.n_prefill(answering=answering)
+        text, pictures = schedule(self._open, self._batch.size, n_prefill, n_outputs)
         for pieces, decode in ((text, self._decode_text), (pictures, self._decode_pictures)):
             if pieces:
                 self._compute(pieces, decode)
@@ -213,11 +228,20 @@ class Runner(Owned):
             return
         seconds = time.perf_counter() - began
         prompts = [piece for piece in pieces if not piece.sequence.answered]
+        self._tell_cost(pieces, seconds)
         self._pace.took(sum(piece.end - piece.start for piece in prompts), seconds)
         for piece in prompts:
             piece.sequence.prefill_s += seconds
         self._tokens += sum(piece.end - piece.start for piece in pieces)
         self._advance(pieces)
+
+    def _tell_cost(self, pieces: list[Piece], seconds: float) -> None:
+        """How much longer this step took than one of the same answers without drafts, as those took of late."""
+        if all(piece.sequence.is_generating for piece in pieces):
+            plain = self._plain_s.get(len(pieces), 0.0)
+            if not any(piece.draft for piece in pieces):
+                self._plain_s[len(pieces)] = seconds if not plain else plain + 0.2 * (seconds - plain)
+            self._cost = seconds / plain if plain else 1.0
 
     def _decode_text(self, pieces: list[Piece]) -> bool:
         self._batch.clear()
@@ -226,7 +250,10 @@ class Runner(Owned):
             cells, slot = piece.sequence.cells, piece.sequence.slot
             assert slot is not None
             tokens, position = cells.tokens(piece.start, piece.end), cells.position(piece.start)
-            self._rows.append(self._batch.add_tokens(slot, tokens, position, n_outputs=int(piece.has_output)))
+            if piece.draft:
+                tokens = np.concatenate([tokens, np.array(piece.draft, np.int32)])
+            n_outputs = 1 + len(piece.draft) if piece.has_output else 0
+            self._rows.append(self._batch.add_tokens(slot, tokens, position, n_outputs=n_outputs))
         with self._turn():
             return self._context.decode(self._batch)
 
@@ -255,10 +282,26 @@ class Runner(Owned):
             if sequence.chooser:
                 sequence.tell_progress()
             if piece.has_output and sequence.chooser:
-                self._take(sequence, sequence.chooser, row)
+                self._take_all(sequence, sequence.chooser, row, piece.draft)
             elif sequence.computed == sequence.cells.n:
                 self._outcomes.append(Prepared(sequence.id))
                 self._close(sequence)
+
+    def _take_all(self, sequence: Sequence, chooser: Chooser, row: int, draft: tuple[int, ...]) -> None:
+        """Choose the next token, and one more for as long as the draft had guessed the one before."""
+        n_accepted = 0
+        self._take(sequence, chooser, row)
+        for guess in draft:
+            if sequence.slot is None or sequence.answered[-1] != guess:
+                break
+            n_accepted += 1
+            sequence.computed += 1
+            self._take(sequence, chooser, row + n_accepted)
+        if draft:
+            sequence.worth.observe(n_accepted, self._cost)
+            self._drafted, self._accepted = self._drafted + len(draft), self._accepted + n_accepted
+            if sequence.slot is not None:
+                self._context.cut(sequence.slot, sequence.cells.position(sequence.computed))
 
     def _take(self, sequence: Sequence, chooser: Chooser, row: int) -> None:
         """Choose the next token from a row of the batch, and say what it adds to the answer."""
@@ -375,6 +418,8 @@ class Runner(Owned):
             tokens_reused=self._reused,
             kept_sequences=self._slots.n_kept,
             preempted=self._preempted,
+            drafted=self._drafted,
+            accepted=self._accepted,
         )
 
     def close(self) -> None:

@@ -16,12 +16,16 @@ _LEAST = 16
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Cells of a sequence to compute, from `start` to `end` (not included). `placed` is the picture they belong to."""
+    """Cells of a sequence to compute, from `start` to `end` (not included). `placed` is the picture they belong to.
+
+    Behind them a `draft` of tokens is computed on trial.
+    """
 
     sequence: Sequence
     start: int
     end: int
     placed: Placed | None = None
+    draft: tuple[int, ...] = ()
 
     @property
     def has_output(self) -> bool:
@@ -29,16 +33,22 @@ class Piece:
         return self.end == self.sequence.cells.n and self.sequence.chooser is not None
 
 
-def schedule(sequences: Iterable[Sequence], n_batch: int, n_prefill: int) -> tuple[list[Piece], list[Piece]]:
+def schedule(
+    sequences: Iterable[Sequence], n_batch: int, n_prefill: int, n_outputs: int = 1
+) -> tuple[list[Piece], list[Piece]]:
     """(pieces of text, pieces of pictures) for one step, of open sequences in the order in which they came.
 
     llama.cpp computes either tokens or embeddings in one call. Neither list takes more than `n_batch` cells, and pieces
-    of prompts no more than `n_prefill` together.
+    of prompts no more than `n_prefill` together. An answer may have `n_outputs` rows with logits, one and a draft.
     """
     waiting = [each for each in sequences if each.computed < each.cells.n]
-    text = [Piece(each, each.computed, each.cells.n) for each in waiting if each.is_generating]
+    text = [
+        Piece(each, each.computed, each.cells.n, draft=each.draft(n_outputs - 1))
+        for each in waiting
+        if each.is_generating
+    ]
     pictures: list[Piece] = []
-    room = {"text": n_batch - len(text), "pictures": n_batch}
+    room = {"text": n_batch - sum(1 + len(piece.draft) for piece in text), "pictures": n_batch}
     for each in waiting:
         if each.is_generating or each.waits_for:
             continue

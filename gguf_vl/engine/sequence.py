@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gguf_vl.engine.answer import Answer
 from gguf_vl.engine.cells import Cells, Placed
+from gguf_vl.engine.lookup import Drafter, Worth
 from gguf_vl.engine.tools import ToolCalls
 from gguf_vl.types import Event, Finished, FinishReason, Progress, Request, Text, Thinking, Timings, Usage
 
@@ -40,6 +41,8 @@ class Sequence:
     cells: Cells = field(init=False)
     answer: Answer = field(init=False)
     calls: ToolCalls | None = field(init=False)
+    drafter: Drafter | None = None
+    worth: Worth = field(default_factory=Worth)
     answered: list[int] = field(default_factory=list)
     text: str = ""
     opened: float | None = None
@@ -74,10 +77,19 @@ class Sequence:
         """The embeddings of one of its pictures."""
         return self.encodings[self.cells.pictures.index(placed)]
 
+    def draft(self, n_most: int) -> tuple[int, ...]:
+        """Tokens that may come next, where guessing them has paid of late; never more than the answer may have."""
+        n_most = min(n_most, self.limit - len(self.answered) - 1)
+        if self.drafter is None or n_most < 1 or not (found := self.drafter.draft(n_most)):
+            return ()
+        return tuple(found) if self.worth.should_draft() else ()
+
     def sampled(self, token: int) -> None:
         """The answer is a token longer."""
         self.cells.add((token,))
         self.answered.append(token)
+        if self.drafter:
+            self.drafter.extend((token,))
         self.last_token = time.perf_counter()
         self.first_token = self.first_token or self.last_token
 
