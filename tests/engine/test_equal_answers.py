@@ -127,7 +127,7 @@ def test_with_tokens_guessed_ahead(cold: list[str], monkeypatch: pytest.MonkeyPa
         assert found == cold
     assert listed[0] == listed[1]
     assert stats.drafted > stats.accepted
-    assert not always or stats.accepted > 20  # the list says the same words for each shape
+    assert not always or stats.accepted > 8  # the list says the same words for each shape
 
 
 async def test_a_follow_up_begins_behind_the_answer_before_it() -> None:
