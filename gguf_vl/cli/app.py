@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from gguf_vl import __version__
-from gguf_vl.cli import ask, bundle, config, doctor, import_, models, options, plan, pull
+from gguf_vl.cli import ask, bench, bundle, config, doctor, import_, models, options, plan, pull
 from gguf_vl.cli.printing import print_error
 from gguf_vl.errors import GgufVlError, UsageError
 
@@ -36,6 +36,7 @@ app.command("verify")(models.verify)
 app.command("rm")(models.rm)
 app.command("plan")(plan.plan)
 app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(config.app, name="config")
 
