@@ -303,7 +303,7 @@ class EngineStats:
     `running` requests are being answered, `waiting` are not begun. `tokens` were computed and `tokens_reused` were not,
     since kept sequences had them; `kept_sequences` are those. `embedding_bytes` is memory held by kept picture
     embeddings. `preempted` counts requests that had to be begun again for want of cells. Of the tokens
-    `drafted` by speculation so many were `accepted`.
+    `drafted` by speculation so many were `accepted`. `stuck_s` is how many seconds native code has got no further.
     """
 
     requests: int
@@ -318,6 +318,7 @@ class EngineStats:
     preempted: int = 0
     drafted: int = 0
     accepted: int = 0
+    stuck_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,8 +76,9 @@ class Engine:
     """A model in a worker process, for one asyncio loop.
 
     The worker starts with `start`, or with the first request. When it dies, the requests it had get `WorkerDied` at
-    once, and the next request starts a fresh one. Several requests may be under way. When
-    memory does not suffice to load, `smaller` says what to try instead; `settings` are those in force.
+    once, and the next request starts a fresh one. One that gets no further for `hung_s` seconds is ended like that.
+    Several requests may be under way. When memory does not suffice to load, `smaller` says what to try instead;
+    `settings` are those in force.
     """
 
     def __init__(
@@ -87,16 +88,19 @@ class Engine:
         on_progress: OnProgress | None = None,
         smaller: Smaller = _nothing_smaller,
         connect: Connect = WorkerProcess.start,
+        hung_s: float = 300.0,
     ) -> None:
         self.settings = settings
         self._on_progress = on_progress or (lambda _: None)
         self._smaller = smaller
         self._connect = connect
+        self._hung_s = hung_s
+        self._watcher: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._pending: dict[str, _Pending] = {}
         self._loading: asyncio.Task[EngineInfo] | None = None
-        self._complaint = ""
+        self._complaint = self._hung = ""
         self._closed = False
 
     async def start(self) -> EngineInfo:
@@ -115,7 +119,10 @@ class Engine:
             info: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
             await self._open(info)
             try:
-                return await info
+                loaded = await info
+                if self._connection:
+                    self._watcher = asyncio.create_task(self._watch(self._connection))
+                return loaded
             except DoesNotFit as error:
                 self.settings = self._smaller(self.settings, error)
 
@@ -130,6 +137,20 @@ class Engine:
             raise
         self._connection = connection
         self._reader = asyncio.create_task(self._read(connection, info))
+
+    async def _watch(self, connection: Connection) -> None:
+        """End a worker whose native code hangs, so that the next request gets a fresh one."""
+        while connection is self._connection:
+            await asyncio.sleep(self._hung_s / 10)
+            if not self._pending or connection is not self._connection:
+                continue
+            try:
+                is_hung = (await asyncio.wait_for(self.stats(), self._hung_s)).stuck_s > self._hung_s
+            except (GgufVlError, TimeoutError):
+                is_hung = connection is self._connection
+            if is_hung:
+                self._hung = f"it got no further for {self._hung_s:g} s"
+                await connection.close()
 
     @property
     def connection(self) -> Connection | None:
@@ -183,6 +204,8 @@ class Engine:
             await self._connection.close()
         if self._reader:
             await self._reader
+        if self._watcher:
+            self._watcher.cancel()
 
     @asynccontextmanager
     async def _exchange(self, id: str, command: Command) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
@@ -239,7 +262,7 @@ class Engine:
     async def _take_reports(self, connection: Connection, info: asyncio.Future[EngineInfo]) -> Exception | None:
         """Returns, when the worker is gone, the error that loading ended with, where it said one."""
         failure: GgufVlError | None = None
-        self._complaint = ""
+        self._complaint = self._hung = ""
         while (report := await connection.receive()) is not None:
             match report:
                 case Loading(fraction):
@@ -267,7 +290,8 @@ class Engine:
         if loading and reason:  # the kernel, too, kills where memory ends
             what = f"Memory ran out {when}, most likely: {reason.rstrip('.')}."
             return DoesNotFit(what, "Close other programs, or take a smaller model.")
-        return WorkerDied(f"The engine's process ended {when} ({how}).", "Ask again: a fresh one starts by itself.")
+        what = f"The engine's process ended {when} ({self._hung or how})."
+        return WorkerDied(what, "Ask again: a fresh one starts by itself.")
 
     def _deliver(self, report: Published | Prepared | Stats | Failed) -> None:
         """Hand a report to the request it belongs to, and forget the request with its last."""

@@ -56,8 +56,10 @@ class Encoder:
         self._waiting: dict[str, Encoding] = {}
         self._current: Encoding | None = None
         self._closed = False
+        self.busy_since: float | None = None
+        """When the encoder got further last, of `time.perf_counter`; None while it is idle."""
+        vision.between_nodes = self._between_nodes
         if turns:
-            vision.between_nodes = turns.let_go
             vision.looks_often = lambda: turns.wanted
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
@@ -102,10 +104,16 @@ class Encoder:
             self._encode(current)
             with self._changed:
                 self._current = None
+                self.busy_since = None
             self._on_done()
 
+    def _between_nodes(self) -> None:
+        if self._turns:
+            self._turns.let_go()
+        self.busy_since = time.perf_counter()
+
     def _encode(self, current: Encoding) -> None:
-        began = time.perf_counter()
+        began = self.busy_since = time.perf_counter()
         kept = self._cache.read(current.picture.digest)
         if kept is not None:
             self.reused += 1

@@ -56,16 +56,19 @@ def text(*pieces: str) -> Script:
     return [*map(Text, pieces), Finished("stop", usage, NO_TIME)]
 
 
-def scripted(*scripts: Script, loading: Sequence[GgufVlError] = ()) -> Callable[[], Awaitable[ScriptedWorker]]:
+def scripted(
+    *scripts: Script, loading: Sequence[GgufVlError] = (), stuck_s: float = 0.0
+) -> Callable[[], Awaitable[ScriptedWorker]]:
     """What `Engine(connect=…)` takes: workers that answer one request per script, the last script again and again.
 
-    `loading` makes the first workers fail with these errors instead of loading.
+    `loading` makes the first workers fail with these errors instead of loading; the others say that they got no further
+    for `stuck_s`.
     """
     remaining = list(scripts) or [text("a scripted answer")]
     failures = list(loading)
 
     async def connect() -> ScriptedWorker:
-        return ScriptedWorker(remaining, failures.pop(0) if failures else None)
+        return ScriptedWorker(remaining, failures.pop(0) if failures else None, stuck_s)
 
     return connect
 
@@ -73,10 +76,11 @@ def scripted(*scripts: Script, loading: Sequence[GgufVlError] = ()) -> Callable[
 class ScriptedWorker:
     """A `Connection` that plays scripts. `commands` are those it was sent."""
 
-    def __init__(self, scripts: list[Script], loading: GgufVlError | None) -> None:
+    def __init__(self, scripts: list[Script], loading: GgufVlError | None, stuck_s: float) -> None:
         self.commands: list[Command] = []
         self._scripts = scripts
         self._loading = loading
+        self._stuck_s = stuck_s
         self._reports: asyncio.Queue[Any | None] = asyncio.Queue()
         self._playing: dict[str, asyncio.Task[None]] = {}
 
@@ -96,7 +100,7 @@ class ScriptedWorker:
             case Prepare(id):
                 self._report(Step((Prepared(id),)))
             case AskStats(id):
-                self._report(Stats(id, EngineStats(len(self._playing), 0, 0, 0, 0, 0)))
+                self._report(Stats(id, EngineStats(len(self._playing), 0, 0, 0, 0, 0, stuck_s=self._stuck_s)))
             case Cancel(id) if id in self._playing:
                 self._playing[id].cancel()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -73,6 +73,7 @@ class Runner(Owned):
         self._plain_s: dict[int, float] = {}
         self._cost = 1.0
         self._drafted = self._accepted = 0
+        self._stepping_since: float | None = None
         self._requests = self._tokens = self._reused = self._preempted = 0
 
     def _files(self, settings: EngineSettings) -> EmbeddingFiles | None:
@@ -174,6 +175,13 @@ class Runner(Owned):
 
     def step(self) -> list[Outcome]:
         """Compute the next batch, and say what came of it."""
+        self._stepping_since = time.perf_counter()
+        try:
+            return self._step()
+        finally:
+            self._stepping_since = None
+
+    def _step(self) -> list[Outcome]:
         self._fail_unseen()
         while self._may_admit():
             self._admit(self._waiting.popleft())
@@ -420,7 +428,14 @@ class Runner(Owned):
             preempted=self._preempted,
             drafted=self._drafted,
             accepted=self._accepted,
+            stuck_s=max(0.0, *(time.perf_counter() - since for since in self._busy_since())),
         )
+
+    def _busy_since(self) -> Iterator[float]:
+        """When each thread that is in native code got further last."""
+        yield self._stepping_since or time.perf_counter()
+        if self._encoder and (since := self._encoder.busy_since):
+            yield since
 
     def close(self) -> None:
         """Release everything."""

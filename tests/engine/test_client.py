@@ -202,3 +202,22 @@ async def test_a_failure_of_another_kind_is_not_tried_smaller() -> None:
         await started.start()
     assert started.settings == SETTINGS
     await started.close()
+
+
+async def test_a_worker_that_hangs_is_ended_and_the_next_request_gets_a_fresh_one() -> None:
+    connect = scripted([Text("so far"), Waits()], text("red"), stuck_s=1.0)
+    async with Engine(SETTINGS, hung_s=0.01, connect=connect) as running:
+        with pytest.raises(WorkerDied, match=r"got no further for 0\.01 s"):
+            await said(running.generate(ask()))
+    async with Engine(SETTINGS, hung_s=60, connect=connect) as patient:
+        assert await said(patient.generate(ask())) == "red"
+
+
+async def test_a_worker_that_gets_on_is_left_alone_however_long_a_request_lasts() -> None:
+    release = asyncio.Event()
+    async with Engine(SETTINGS, hung_s=0.001, connect=scripted([Waits(release), *text("red")])) as running:
+        answered = asyncio.create_task(said(running.generate(ask())))
+        for _ in range(20):
+            await running.stats()
+        release.set()
+        assert await answered == "red"
