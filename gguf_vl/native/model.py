@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +125,23 @@ class Model(Owned):
         special = (token for token in range(self.n_vocab) if attributes(vocab, token) & _MATCHED_ALWAYS)
         return {text: token for token in special if (text := self.token_text(token))}
 
+    @cached_property
+    def _spelled_out(self) -> re.Pattern[str]:
+        """Special tokens that llama.cpp takes for themselves in any text (`<think>`, `<tool_call>`)."""
+        defined = [
+            text
+            for text, token in self.special_tokens.items()
+            if llama.llama_vocab_get_attr(self._vocab, token) & llama.LLAMA_TOKEN_ATTR_USER_DEFINED and len(text) > 1
+        ]
+        return re.compile("|".join(map(re.escape, sorted(defined, key=len, reverse=True))) or r"(?!)")
+
     def tokenize(self, text: str) -> list[int]:
-        """Tokens of plain text: control tokens spelled out in it stay text."""
-        raw = text.encode("utf-8", errors="surrogatepass").decode("utf-8", errors="replace").encode()
+        """Tokens of plain text: special tokens spelled out in it stay text."""
+        plain = text.encode("utf-8", errors="surrogatepass").decode("utf-8", errors="replace")
+        cuts = [0, *(found.start() + 1 for found in self._spelled_out.finditer(plain)), len(plain)]
+        return [token for start, end in pairwise(cuts) for token in self._tokenize(plain[start:end].encode())]
+
+    def _tokenize(self, raw: bytes) -> list[int]:
         if not raw:
             return []
         room = len(raw) + 8
