@@ -170,8 +170,8 @@ class Runner(Owned):
     @property
     def has_work(self) -> bool:
         """Whether `step` has anything to compute or tell now, and need not wait for a request or a picture."""
-        runnable = any(not each.waits_for for each in (*self._open, *self._preparing))
-        return bool(self._outcomes) or runnable or self._may_admit()
+        runnable = any(not each.waits_for for each in self._open)
+        return bool(self._outcomes) or runnable or self._may_admit() or self._may_prepare()
 
     def step(self) -> list[Outcome]:
         """Compute the next batch, and say what came of it."""
@@ -185,7 +185,7 @@ class Runner(Owned):
         self._fail_unseen()
         while self._may_admit():
             self._admit(self._waiting.popleft())
-        if not self._open and self._preparing and not self._preparing[0].waits_for:
+        if self._may_prepare():
             self._admit(self._preparing.popleft())
         answering = any(each.is_generating for each in self._open)
         n_outputs = min(1 + DRAFT, sequence_ids(self._settings.n_seq_max) // max(1, len(self._open)))
@@ -205,6 +205,10 @@ class Runner(Owned):
         seats = sum(each.chooser is not None for each in self._open)
         cells = sum(each.cells.n for each in self._open) + self._waiting[0].cells.n
         return seats < self._settings.n_seq_max and (not self._open or cells <= self._context.n_ctx)
+
+    def _may_prepare(self) -> bool:
+        """Whether there is nothing else to do than what was asked for ahead."""
+        return not self._open and bool(self._preparing) and not self._preparing[0].waits_for
 
     def _admit(self, sequence: Sequence) -> None:
         if sequence.chooser:  # what is only prepared makes way
