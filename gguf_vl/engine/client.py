@@ -76,9 +76,9 @@ class Engine:
     """A model in a worker process, for one asyncio loop.
 
     The worker starts with `start`, or with the first request. When it dies, the requests it had get `WorkerDied` at
-    once, and the next request starts a fresh one. One that gets no further for `hung_s` seconds is ended like that.
-    Several requests may be under way. When memory does not suffice to load, `smaller` says what to try instead;
-    `settings` are those in force.
+    once, and the next request starts a fresh one. One that gets no further for `hung_s` seconds is ended like that; with
+    `idle_s` one that had nothing to do for so long is ended too, and its memory given back. Several requests may be
+    under way. When memory does not suffice to load, `smaller` says what to try; `settings` are those in force.
     """
 
     def __init__(
@@ -89,12 +89,15 @@ class Engine:
         smaller: Smaller = _nothing_smaller,
         connect: Connect = WorkerProcess.start,
         hung_s: float = 300.0,
+        idle_s: float | None = None,
     ) -> None:
         self.settings = settings
         self._on_progress = on_progress or (lambda _: None)
         self._smaller = smaller
         self._connect = connect
         self._hung_s = hung_s
+        self._idle_s = idle_s
+        self._last_used = 0.0
         self._watcher: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -138,12 +141,24 @@ class Engine:
         self._connection = connection
         self._reader = asyncio.create_task(self._read(connection, info))
 
+    async def unload(self) -> None:
+        """End the worker, and give its memory back, unless it has work; the next request starts one again."""
+        if self._connection and not self._pending:
+            await self._connection.close()
+
     async def _watch(self, connection: Connection) -> None:
-        """End a worker whose native code hangs, so that the next request gets a fresh one."""
+        """End a worker that nobody needs any more, and one whose native code hangs."""
+        loop = asyncio.get_running_loop()
+        self._last_used = loop.time()
         while connection is self._connection:
-            await asyncio.sleep(self._hung_s / 10)
-            if not self._pending or connection is not self._connection:
+            await asyncio.sleep(min(self._hung_s, self._idle_s or self._hung_s) / 10)
+            if connection is not self._connection:
+                return
+            if not self._pending:
+                if self._idle_s is not None and loop.time() - self._last_used >= self._idle_s:
+                    await self.unload()
                 continue
+            self._last_used = loop.time()
             try:
                 is_hung = (await asyncio.wait_for(self.stats(), self._hung_s)).stuck_s > self._hung_s
             except (GgufVlError, TimeoutError):

@@ -60,7 +60,7 @@ class Encoder:
         """When the encoder got further last, of `time.perf_counter`; None while it is idle."""
         vision.between_nodes = self._between_nodes
         if turns:
-            vision.looks_often = lambda: turns.wanted
+            vision.looks_often = lambda: turns.contended
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
@@ -266,8 +265,7 @@ class Runner(Owned):
                 tokens = np.concatenate([tokens, np.array(piece.draft, np.int32)])
             n_outputs = 1 + len(piece.draft) if piece.has_output else 0
             self._rows.append(self._batch.add_tokens(slot, tokens, position, n_outputs=n_outputs))
-        with self._turn():
-            return self._context.decode(self._batch)
+        return self._decode()
 
     def _decode_pictures(self, pieces: list[Piece]) -> bool:
         self._batch.clear()
@@ -280,11 +278,14 @@ class Runner(Owned):
             assert embeddings is not None
             cells = slice(piece.start - placed.start, piece.end - placed.start)
             self._batch.add_embeddings(slot, embeddings[cells], placed.positions[:, cells])
-        with self._turn():
-            return self._context.decode(self._batch)
+        return self._decode()
 
-    def _turn(self) -> AbstractContextManager[None]:
-        return self._turns.step() if self._turns else nullcontext()
+    def _decode(self) -> bool:
+        if self._turns is None:
+            return self._context.decode(self._batch)
+        with self._turns.step() as alone:
+            self._context.use_threads(self._settings.n_threads if alone else 1)
+            return self._context.decode(self._batch)
 
     def _advance(self, pieces: list[Piece]) -> None:
         """Every piece is in the cache: sample behind those that end their sequence."""

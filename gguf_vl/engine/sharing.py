@@ -1,7 +1,9 @@
 """Who computes now: the loop, a step at a time, or the encoder, some nodes of its graph at a time.
 
 Both on one CPU would wait for each other's spinning threads. So they take turns, each with all of the threads: between
-two nodes the encoder lets a step go first, once it has computed for as long as the latest step took.
+two nodes the encoder lets a step go first, once it has computed for as long as the latest step took. One node of a
+large picture may last for seconds. A step that has waited for `PATIENCE_S` goes on beside it, with one thread: a single
+one spins for nobody.
 """
 
 from __future__ import annotations
@@ -10,6 +12,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+PATIENCE_S = 0.1
+"""Seconds a step waits for the encoder's turn to end: an answer's reader notices little more."""
+_LATELY_S = 1.0
 
 
 class Turns:
@@ -22,25 +28,27 @@ class Turns:
         self._encoding = False
         self._since = 0.0
         self._step_s = 0.0
+        self._stepped = float("-inf")
 
     @property
-    def wanted(self) -> bool:
-        """Whether a step waits for the encoder: it should look between its nodes as often as it can."""
-        return self._wanted
+    def contended(self) -> bool:
+        """Whether there was a step lately: the encoder should look between its nodes as often as it can."""
+        return self._wanted or time.perf_counter() - self._stepped < _LATELY_S
 
     @contextmanager
-    def step(self) -> Iterator[None]:
-        """The loop's turn, inside."""
+    def step(self) -> Iterator[bool]:
+        """The loop's turn, inside. Says whether it has the processor for itself."""
         with self._changed:
             self._wanted = True
-            self._changed.wait_for(lambda: not self._encoding)
-            self._wanted, self._stepping = False, True
+            alone = self._changed.wait_for(lambda: not self._encoding, PATIENCE_S)
+            self._wanted, self._stepping = False, alone
         began = time.perf_counter()
         try:
-            yield
+            yield alone
         finally:
             with self._changed:
-                self._step_s = time.perf_counter() - began
+                self._stepped = time.perf_counter()
+                self._step_s = self._stepped - began
                 self._stepping = False
                 self._changed.notify_all()
 

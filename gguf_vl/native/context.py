@@ -120,6 +120,10 @@ class Context(Owned):
         pointer = llama.llama_get_logits_ith(self._context, row)
         return np.ctypeslib.as_array(pointer, (self._model.n_vocab,))
 
+    def use_threads(self, n_threads: int) -> None:
+        """Compute with so many threads from now on."""
+        llama.llama_set_n_threads(self._context, n_threads, n_threads)
+
     def share(self, source: int, target: int, end: int) -> None:
         """Let the empty sequence `target` begin as `source` does, up to position `end`. No cell is copied."""
         llama.llama_memory_seq_cp(self._memory, source, target, 0, end)

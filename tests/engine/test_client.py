@@ -221,3 +221,30 @@ async def test_a_worker_that_gets_on_is_left_alone_however_long_a_request_lasts(
             await running.stats()
         release.set()
         assert await answered == "red"
+
+
+async def test_an_idle_worker_is_unloaded_and_comes_back_with_the_next_request() -> None:
+    workers = []
+
+    async def connect() -> ScriptedWorker:
+        workers.append(await scripted(text("red"))())
+        return workers[-1]
+
+    async with Engine(SETTINGS, idle_s=0.001, connect=connect) as running:
+        assert await said(running.generate(ask())) == "red"
+        while running.connection is not None:
+            await asyncio.sleep(0)
+        assert await said(running.generate(ask())) == "red"
+    assert len(workers) == 2
+
+
+async def test_a_worker_with_work_is_not_unloaded() -> None:
+    release = asyncio.Event()
+    async with Engine(SETTINGS, idle_s=0.0001, connect=scripted([Waits(release), *text("red")])) as running:
+        answered = asyncio.create_task(said(running.generate(ask())))
+        for _ in range(50):
+            await asyncio.sleep(0.0001)
+        await running.unload()
+        assert running.connection is not None
+        release.set()
+        assert await answered == "red"

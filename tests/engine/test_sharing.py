@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
+from gguf_vl.engine import sharing
 from gguf_vl.engine.sharing import Turns
 
 
@@ -28,16 +31,32 @@ def test_never_do_both_compute_and_both_get_on() -> None:
     thread = threading.Thread(target=encode)
     thread.start()
     while not done.is_set():
-        with turns.step():
-            assert computing.acquire(blocking=False)
-            steps += 1
-            computing.release()
+        with turns.step() as alone:
+            if alone:
+                assert computing.acquire(blocking=False)
+                steps += 1
+                computing.release()
     thread.join()
     assert nodes >= 2000
     assert steps >= 20
 
 
-def test_a_step_waits_for_the_encoder_only_as_long_as_its_share() -> None:
+def test_a_step_does_not_wait_for_a_node_that_lasts_and_is_told_that_it_is_not_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sharing, "PATIENCE_S", 0.0)
+    turns = Turns()
+    with turns.encode():
+        with turns.step() as alone:
+            assert not alone
+            turns.let_go()  # the encoder need not wait for it either
+        assert turns.contended
+    with turns.step() as alone:
+        assert alone
+
+
+def test_a_step_waits_for_the_encoder_only_as_long_as_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "PATIENCE_S", 60.0)
     turns = Turns()
     stepped = threading.Event()
 
@@ -48,7 +67,7 @@ def test_a_step_waits_for_the_encoder_only_as_long_as_its_share() -> None:
     with turns.encode():
         thread = threading.Thread(target=step)
         thread.start()
-        while not turns.wanted:
+        while not turns._wanted:
             pass
         assert not stepped.is_set()
         turns.let_go()  # no step has lasted yet: its share is over at once
