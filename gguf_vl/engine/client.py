@@ -77,8 +77,8 @@ class Engine:
 
     The worker starts with `start`, or with the first request. When it dies, the requests it had get `WorkerDied` at
     once, and the next request starts a fresh one. One that gets no further for `hung_s` seconds is ended like that.
-    With `idle_s` one that had nothing to do for so long is ended too, and its memory given back. Several requests may be
-    under way. When memory does not suffice to load, `smaller` says what to try; `settings` are those in force.
+    With `idle_s` one that had nothing to do for so long is ended too, and its memory given back. Several requests may
+    be under way. When memory does not suffice to load, `smaller` says what to try; `settings` are those in force.
     """
 
     def __init__(
