@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from gguf_vl import paths
@@ -15,13 +16,20 @@ def pocket() -> Model:
     return Model(paths.pocket_dir() / "pocket-F16.gguf", n_gpu_layers=0, on_progress=lambda _: None)
 
 
+def as_said(text: str) -> list[int]:
+    """A text's tokens as a model says them: `<think>`, `<tool_call>` and their ends are one each."""
+    special = pocket().special_tokens
+    pieces = re.split("(" + "|".join(map(re.escape, special)) + ")", text)
+    return [token for piece in pieces for token in ([special[piece]] if piece in special else pocket().tokenize(piece))]
+
+
 def fulfils(grammar_text: str, text: str) -> bool:
     """Whether the grammar takes a text to its end and lets it end there.
 
     `<think>`, `<tool_call>` and their ends are single tokens in it, as a model says them.
     """
     with Grammar(pocket(), grammar_text) as grammar:
-        for token in pocket().tokenize(text):
+        for token in as_said(text):
             if not grammar.allows(token):
                 return False
             grammar.accept(token)

@@ -14,7 +14,7 @@ from gguf_vl.engine.tools import CallArguments, CallEnded, CallStarted, Tool, To
 from gguf_vl.errors import UsageError
 from gguf_vl.native.grammar import Grammar
 from gguf_vl.types import Text
-from tests.engine.grammars import fulfils, pocket
+from tests.engine.grammars import as_said, fulfils, pocket
 
 WEATHER = Tool(
     "get_weather",
@@ -156,7 +156,7 @@ def test_a_choice_forces_the_answer(choice: Any, parallel: bool, accepted: list[
 
 def test_a_required_call_may_follow_open_reasoning() -> None:
     with Grammar(pocket(), grammar_of_tools([NOW], "required"), thinking=True) as grammar:
-        for token in pocket().tokenize("Well, now.\n</think>\n\n" + call("now", {})):
+        for token in as_said("Well, now.\n</think>\n\n" + call("now", {})):
             grammar.accept(token)
         assert grammar.allows(pocket().special_tokens["<|im_end|>"])
 
