@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PATIENCE_S = 0.1
-"""Seconds a step waits for the encoder's turn to end: an answer's reader notices little more."""
+PATIENCE_S = 1.0
+"""Seconds a step waits for the encoder to end a node. Beside it both are slow: shorter waits cost more than they give."""
 _LATELY_S = 1.0
 
 
