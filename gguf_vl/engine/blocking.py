@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from gguf_vl.engine.client import Engine
-from gguf_vl.types import EngineInfo, EngineSettings, EngineStats, Event, Message, Request
+from gguf_vl.types import EngineInfo, EngineSettings, EngineStats, Event, Message, Request, Usage
 
 T = TypeVar("T")
 
@@ -50,6 +50,10 @@ class BlockingEngine:
     def prepare(self, *messages: Message) -> None:
         """Compute a conversation ahead of its question, as far as it is written."""
         self._wait(self._engine.prepare(*messages))
+
+    def count(self, request: Request) -> Usage:
+        """The tokens of a request's prompt, counted without running it."""
+        return self._wait(self._engine.count(request))
 
     def cancel(self, id: str) -> None:
         """End a request for its caller at once. May be called from another thread than the one in `generate`."""

@@ -15,6 +15,8 @@ from gguf_vl.engine.protocol import (
     AskStats,
     Cancel,
     Command,
+    Count,
+    Counted,
     Failed,
     Generate,
     Load,
@@ -193,6 +195,12 @@ class Engine:
         async with self._exchange(id, Prepare(id, messages)) as arrival:
             await arrival()
 
+    async def count(self, request: Request) -> Usage:
+        """The tokens of a request's prompt, counted without running it; no completion tokens."""
+        async with self._exchange(request.id, Count(request)) as arrival:
+            counted: Usage = await arrival()
+            return counted
+
     async def cancel(self, id: str) -> None:
         """End a request for its caller at once: its stream ends with `Finished("cancelled", …)`.
 
@@ -308,7 +316,7 @@ class Engine:
         what = f"The engine's process ended {when} ({self._hung or how})."
         return WorkerDied(what, "Ask again: a fresh one starts by itself.")
 
-    def _deliver(self, report: Published | Prepared | Stats | Failed) -> None:
+    def _deliver(self, report: Published | Prepared | Counted | Stats | Failed) -> None:
         """Hand a report to the request it belongs to, and forget the request with its last."""
         pending = self._pending.get(report.id)
         if pending is None:
@@ -321,6 +329,8 @@ class Engine:
                 arrivals = (stats,)
             case Prepared():
                 arrivals = (None,)
+            case Counted(_, usage):
+                arrivals = (usage,)
             case Failed(_, error):
                 arrivals = (from_plain(error),)
         if not isinstance(report, Published) or (arrivals and isinstance(arrivals[-1], Finished)):

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import msgpack
 
 from gguf_vl import types
-from gguf_vl.types import EngineInfo, EngineSettings, EngineStats, Event, Finished, Message, Request
+from gguf_vl.types import EngineInfo, EngineSettings, EngineStats, Event, Finished, Message, Request, Usage
 
 LENGTH = struct.Struct(">I")
 """The head of a frame: its length in bytes, unsigned, big-endian."""
@@ -44,6 +44,13 @@ class Cancel:
     """To the worker: stop this request, running or waiting."""
 
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """To the worker: answer `Counted` for this request, without running it."""
+
+    request: Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,14 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """From the worker: what a request's prompt takes."""
+
+    id: str
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """From the worker."""
 
@@ -103,7 +118,7 @@ class Failed:
 class Step:
     """From the worker: all that came of one step, for whichever requests."""
 
-    outcomes: tuple[Published | Prepared | Failed, ...]
+    outcomes: tuple[Published | Prepared | Counted | Failed, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +130,7 @@ class LogLine:
     text: str
 
 
-Command = Load | Generate | Prepare | Cancel | AskStats
+Command = Load | Generate | Prepare | Count | Cancel | AskStats
 Report = Loading | Ready | Step | Stats | Failed | LogLine
 
 _DATACLASS, _PATH = 1, 2

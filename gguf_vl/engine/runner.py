@@ -15,7 +15,7 @@ from gguf_vl.engine.encoder import Encoder
 from gguf_vl.engine.loaded import Loaded
 from gguf_vl.engine.lookup import PICTURE, PromptLookup
 from gguf_vl.engine.prompt import PromptBuilder
-from gguf_vl.engine.protocol import Failed, Prepared, Published
+from gguf_vl.engine.protocol import Counted, Failed, Prepared, Published
 from gguf_vl.engine.schedule import Pace, Piece, schedule
 from gguf_vl.engine.sequence import Sequence
 from gguf_vl.engine.sharing import Turns
@@ -32,6 +32,7 @@ from gguf_vl.types import (
     Picture,
     Progress,
     Request,
+    Usage,
     sequence_ids,
 )
 
@@ -40,7 +41,7 @@ DRAFT = 4
 QUEUE = 256
 """Requests that may wait."""
 
-Outcome = Published | Prepared | Failed
+Outcome = Published | Prepared | Counted | Failed
 
 
 class Runner(Owned):
@@ -103,6 +104,14 @@ class Runner(Owned):
             self._preparing.append(sequence)
         except GgufVlError as error:
             self._outcomes.append(Failed(id, to_plain(error)))
+
+    def count(self, request: Request) -> None:
+        """Say what a request's prompt takes, as an outcome."""
+        try:
+            prompt = self._prompts.build(request.messages, tools=request.tools)
+            self._outcomes.append(Counted(request.id, Usage(prompt.n_tokens, prompt.image_tokens, 0)))
+        except GgufVlError as error:
+            self._outcomes.append(Failed(request.id, to_plain(error)))
 
     def cancel(self, id: str) -> None:
         """Forget a request, wherever it is. What it has computed is kept."""

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 PATIENCE_S = 1.0
-"""Seconds a step waits for the encoder to end a node. Beside it both are slow: shorter waits cost more than they give."""
+"""Seconds a step waits for the encoder to end a node. Beside it both are slow: shorter waits cost more than they
+give."""
 _LATELY_S = 1.0
 
 

@@ -21,6 +21,7 @@ from gguf_vl.engine.protocol import (
     AskStats,
     Cancel,
     Command,
+    Count,
     Failed,
     Generate,
     Load,
@@ -157,12 +158,14 @@ def _obey(command: Command, arrived: float, runner: Runner) -> None:
             runner.submit(request, arrived=arrived)
         case Prepare(id, messages):
             runner.prepare(id, messages)
+        case Count(request):
+            runner.count(request)
         case Cancel(id):
             runner.cancel(id)
 
 
 def _id(command: Command) -> str:
-    return command.request.id if isinstance(command, Generate) else getattr(command, "id", "")
+    return command.request.id if isinstance(command, Generate | Count) else getattr(command, "id", "")
 
 
 def _unforeseen(error: Exception) -> EngineError:

@@ -125,3 +125,15 @@ def test_a_request_says_nothing_of_this_by_default() -> None:
         None,
         None,
     )
+
+
+async def test_a_prompt_is_counted_without_being_run_however_long_it_is() -> None:
+    asked = ask(the_picture("red circle"), "What shape is red?")
+    async with Engine(settings()) as engine:
+        counted = await engine.count(asked)
+        long = await engine.count(ask("much too long " * 5000))
+        assert (await engine.stats()).tokens == 0
+        end = [event async for event in engine.generate(asked)][-1]
+    assert isinstance(end, Finished)
+    assert counted == replace(end.usage, completion_tokens=0)
+    assert long.prompt_tokens > 10_000
