@@ -431,7 +431,7 @@ class Wishes:
     image_max_tokens: int | None = None
     mmproj_offload: bool | None = None
     n_threads: int | None = None
-    n_seq_max: int = 1
+    n_seq_max: int | None = None
     reserve: int | None = None
 
 

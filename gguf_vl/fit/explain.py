@@ -84,8 +84,7 @@ def choices(
     if subject.projector:
         found.append(_pictures(subject, setting, wishes))
     found.append(Choice("batch", f"{setting.n_batch} tokens", "larger ones take more memory and bring little"))
-    if setting.n_seq_max > 1:
-        found.append(Choice("parallel", str(setting.n_seq_max), "as asked: they share the context"))
+    found.append(_parallel(setting, wishes))
     found.append(Choice("threads", str(n_threads), _why_threads(n_threads, machine, wishes)))
     found.append(_weights(setting, map_weights=map_weights))
     return tuple(found)
@@ -130,9 +129,15 @@ def _context(subject: Subject, setting: Setting, wishes: Wishes) -> Choice:
         return Choice("context", value, "room for the largest picture and a long talk")
     if setting.n_ctx == 2 * (wishes.image_max_tokens or 0):
         return Choice("context", value, "the largest picture and as much beside it")
-    if setting.n_ctx == LARGEST_CONTEXT * setting.n_seq_max:
+    if setting.n_ctx == LARGEST_CONTEXT * (wishes.n_seq_max or 1):
         return Choice("context", value, "more is taken only when asked for: --ctx")
     return Choice("context", value, "what the memory left over allows")
+
+
+def _parallel(setting: Setting, wishes: Wishes) -> Choice:
+    shared = "requests at once share the context" if setting.n_seq_max > 1 else "one request at a time"
+    why = f"as asked: --parallel; {shared}" if wishes.n_seq_max else shared
+    return Choice("parallel", str(setting.n_seq_max), why)
 
 
 def _pictures(subject: Subject, setting: Setting, wishes: Wishes) -> Choice:

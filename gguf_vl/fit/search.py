@@ -19,7 +19,9 @@ with 2,048), and its buffer is a quarter of what 2,048 take."""
 CONTEXT = 8192
 """A picture of 4,096 tokens and a long talk about it."""
 LARGEST_CONTEXT = 32_768
-"""Tokens per sequence beyond which a plan does not go unasked."""
+"""Tokens, for each of the requests asked for at once, beyond which a plan does not go unasked."""
+PARALLEL, PARALLEL_ON_GPU = 4, 8
+"""Requests answered at once. Up to 8 take no more memory than one: they share a cache. A CPU gains nothing by more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,10 @@ def _placements(
     rungs = tuple(_rungs(subject, wishes, ladder))
     for n_gpu_layers in _layer_counts(subject, pools, wishes):
         for offload in _projector_places(subject, pools, wishes):
-            yield tuple(replace(each, n_gpu_layers=n_gpu_layers, mmproj_offload=offload) for each in rungs)
+            parallel = wishes.n_seq_max or (PARALLEL_ON_GPU if n_gpu_layers else PARALLEL)
+            yield tuple(
+                replace(each, n_gpu_layers=n_gpu_layers, mmproj_offload=offload, n_seq_max=parallel) for each in rungs
+            )
 
 
 def _layer_counts(subject: Subject, pools: Sequence[Pool], wishes: Wishes) -> Sequence[int]:
@@ -92,7 +97,7 @@ def _rungs(subject: Subject, wishes: Wishes, ladder: _Ladder) -> Iterator[Settin
     for n_ctx in dict.fromkeys(contexts):
         for kv_type in (wishes.kv_type,) if wishes.kv_type else ladder.kv_types:
             for image_tokens in _picture_limits(subject, wishes, ladder, n_ctx):
-                yield Setting(0, False, n_ctx, kv_type, image_tokens, min(N_BATCH, n_ctx), wishes.n_seq_max)
+                yield Setting(0, False, n_ctx, kv_type, image_tokens, min(N_BATCH, n_ctx), 1)
 
 
 def _picture_limits(subject: Subject, wishes: Wishes, ladder: _Ladder, n_ctx: int) -> tuple[int, ...]:
@@ -112,7 +117,7 @@ def _grown(
     subject: Subject, setting: Setting, layout: Layout, pools: Sequence[Pool], wishes: Wishes, learnt: Learnt
 ) -> tuple[Setting, Layout]:
     """With a larger context, as far as room is left over: a card's whole, and half of memory that others use too."""
-    most = min(LARGEST_CONTEXT * wishes.n_seq_max, subject.text.n_ctx_train)
+    most = min(LARGEST_CONTEXT * (wishes.n_seq_max or 1), subject.text.n_ctx_train)
     if wishes.n_ctx or setting.n_ctx != min(CONTEXT, subject.text.n_ctx_train):
         return setting, layout
     given = [pool if pool.within is None and pool is not pools[0] else _half(pool) for pool in pools]

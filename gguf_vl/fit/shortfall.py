@@ -108,7 +108,7 @@ def _nearest(
             yield "image_max_tokens", n * 64
     if wishes.mmproj_offload is not None and fits(replace(wishes, mmproj_offload=not wishes.mmproj_offload)):
         yield "mmproj_offload", not wishes.mmproj_offload
-    if wishes.n_seq_max > 1:
+    if wishes.n_seq_max and wishes.n_seq_max > 1:
         n = _largest(range(1, wishes.n_seq_max), lambda n: fits(replace(wishes, n_seq_max=n)))
         if n is not None:
             yield "n_seq_max", n

@@ -79,7 +79,7 @@ def wishes_of(settings: Settings) -> Wishes:
         image_max_tokens=settings.image_max_tokens,
         mmproj_offload=settings.mmproj_offload,
         n_threads=settings.threads,
-        n_seq_max=settings.parallel or 1,
+        n_seq_max=settings.parallel,
         reserve=settings.reserve,
     )
 
