@@ -195,6 +195,14 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedding:
+    """A text of `n_tokens` as one vector of length 1: the hidden state behind its last token, [n_embd]."""
+
+    values: tuple[float, ...]
+    n_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Timings:
     """Where one request's time went.
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from gguf_vl.engine.client import Engine
-from gguf_vl.types import EngineInfo, EngineSettings, EngineStats, Event, Message, Request, Usage
+from gguf_vl.types import Embedding, EngineInfo, EngineSettings, EngineStats, Event, Message, Request, Usage
 
 T = TypeVar("T")
 
@@ -54,6 +54,10 @@ class BlockingEngine:
     def count(self, request: Request) -> Usage:
         """The tokens of a request's prompt, counted without running it."""
         return self._wait(self._engine.count(request))
+
+    def embed(self, text: str) -> Embedding:
+        """A text as a vector."""
+        return self._wait(self._engine.embed(text))
 
     def cancel(self, id: str) -> None:
         """End a request for its caller at once. May be called from another thread than the one in `generate`."""

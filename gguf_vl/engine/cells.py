@@ -102,6 +102,13 @@ class Cells:
         cut = self.picture_at(same) or other.picture_at(same)
         return cut.start if cut else same
 
+    def reusable(self, other: Cells) -> int:
+        """How many of its first cells it could take over from another. The last is always left to compute: its logits
+        are where an answer begins.
+        """
+        last = self.picture_at(self.n - 1)
+        return min(self.common(other), last.start if last else self.n - 1)
+
     def copy(self, end: int) -> Cells:
         """The first cells alone, which end outside a picture."""
         first = Cells()

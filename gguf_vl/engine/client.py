@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from array import array
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +19,8 @@ from gguf_vl.engine.protocol import (
     Command,
     Count,
     Counted,
+    Embed,
+    Embedded,
     Failed,
     Generate,
     Load,
@@ -31,6 +35,7 @@ from gguf_vl.engine.protocol import (
 )
 from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, WorkerDied, from_plain, is_about_memory
 from gguf_vl.types import (
+    Embedding,
     EngineInfo,
     EngineSettings,
     EngineStats,
@@ -174,7 +179,7 @@ class Engine:
         """The worker that is running now, if one is."""
         return self._connection
 
-    async def generate(self, request: Request) -> AsyncIterator[Event]:
+    async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """Answer a request: `Progress`, `Thinking` and `Text` events, and `Finished` as the last.
 
         Leaving the loop early cancels the request. Raises `DoesNotFit`, `UsageError` or `EngineError` for a request
@@ -184,6 +189,15 @@ class Engine:
             while not isinstance(event := await arrival(), Finished):
                 yield event
             yield event
+
+    async def embed(self, text: str) -> Embedding:
+        """A text as a vector. Raises `UsageError` for an empty one, `DoesNotFit` for one longer than the context."""
+        id = uuid.uuid4().hex
+        async with self._exchange(id, Embed(id, text)) as arrival:
+            embedded: Embedded = await arrival()
+        values = array("f", embedded.values)
+        length = math.hypot(*values) or 1.0
+        return Embedding(tuple(value / length for value in values), embedded.n_tokens)
 
     async def prepare(self, *messages: Message) -> None:
         """Compute a conversation ahead of its question, as far as it is written: encode its pictures, read its text.
@@ -316,7 +330,7 @@ class Engine:
         what = f"The engine's process ended {when} ({self._hung or how})."
         return WorkerDied(what, "Ask again: a fresh one starts by itself.")
 
-    def _deliver(self, report: Published | Prepared | Counted | Stats | Failed) -> None:
+    def _deliver(self, report: Published | Prepared | Counted | Embedded | Stats | Failed) -> None:
         """Hand a report to the request it belongs to, and forget the request with its last."""
         pending = self._pending.get(report.id)
         if pending is None:
@@ -331,6 +345,8 @@ class Engine:
                 arrivals = (None,)
             case Counted(_, usage):
                 arrivals = (usage,)
+            case Embedded():
+                arrivals = (report,)
             case Failed(_, error):
                 arrivals = (from_plain(error),)
         if not isinstance(report, Published) or (arrivals and isinstance(arrivals[-1], Finished)):

@@ -54,6 +54,14 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Embed:
+    """To the worker: answer `Embedded` for this text."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class AskStats:
     """To the worker: answer `Stats`."""
 
@@ -99,6 +107,15 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedded:
+    """From the worker: the hidden state behind a text of `n_tokens`, float32 in the machine's own order."""
+
+    id: str
+    values: bytes
+    n_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """From the worker."""
 
@@ -118,7 +135,7 @@ class Failed:
 class Step:
     """From the worker: all that came of one step, for whichever requests."""
 
-    outcomes: tuple[Published | Prepared | Counted | Failed, ...]
+    outcomes: tuple[Published | Prepared | Counted | Embedded | Failed, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +147,7 @@ class LogLine:
     text: str
 
 
-Command = Load | Generate | Prepare | Count | Cancel | AskStats
+Command = Load | Generate | Prepare | Count | Embed | Cancel | AskStats
 Report = Loading | Ready | Step | Stats | Failed | LogLine
 
 _DATACLASS, _PATH = 1, 2

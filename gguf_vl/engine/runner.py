@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -12,36 +12,23 @@ from gguf_vl import paths
 from gguf_vl.engine.choosing import Chooser
 from gguf_vl.engine.embeddings import EmbeddingCache, EmbeddingFiles, fingerprint
 from gguf_vl.engine.encoder import Encoder
+from gguf_vl.engine.intake import Intake
 from gguf_vl.engine.loaded import Loaded
-from gguf_vl.engine.lookup import PICTURE, PromptLookup
-from gguf_vl.engine.prompt import PromptBuilder
-from gguf_vl.engine.protocol import Counted, Failed, Prepared, Published
+from gguf_vl.engine.protocol import Counted, Embedded, Failed, Prepared, Published
 from gguf_vl.engine.schedule import Pace, Piece, schedule
+from gguf_vl.engine.seats import Seats
 from gguf_vl.engine.sequence import Sequence
 from gguf_vl.engine.sharing import Turns
 from gguf_vl.engine.slots import Slots
-from gguf_vl.errors import Busy, DoesNotFit, GgufVlError, UsageError, to_plain
+from gguf_vl.errors import GgufVlError, to_plain
 from gguf_vl.native.context import Aborted
 from gguf_vl.native.owned import Owned
-from gguf_vl.types import (
-    PATCH,
-    EngineSettings,
-    EngineStats,
-    FinishReason,
-    Message,
-    Picture,
-    Progress,
-    Request,
-    Usage,
-    sequence_ids,
-)
+from gguf_vl.types import EngineSettings, EngineStats, FinishReason, Message, Progress, Request
 
 DRAFT = 4
 """Tokens of a draft at most."""
-QUEUE = 256
-"""Requests that may wait."""
 
-Outcome = Published | Prepared | Counted | Failed
+Outcome = Published | Prepared | Counted | Embedded | Failed
 
 
 class Runner(Owned):
@@ -58,23 +45,21 @@ class Runner(Owned):
         self._loaded = loaded = Loaded(settings, on_progress)
         self._model, self._context = loaded.model, loaded.context
         self.info = loaded.info
-        self._prompts = PromptBuilder(self._model)
         self._turns = Turns() if loaded.vision and not (settings.mmproj_offload or settings.n_gpu_layers) else None
         self._cache = EmbeddingCache(settings.embedding_budget, self._files(settings))
         self._encoder = Encoder(loaded.vision, self._cache, wake, self._turns) if loaded.vision else None
+        self._intake = Intake(settings, self._model, self._context.n_ctx, self._encoder)
         self._slots = Slots(self._context)
+        self._seats = Seats(self._slots, n_ctx=self._context.n_ctx, n_seq_max=settings.n_seq_max)
         self._batch = self._context.batch()
         self._pace = Pace(self._batch.size)
-        self._waiting: deque[Sequence] = deque()
-        self._preparing: deque[Sequence] = deque()
-        self._open: list[Sequence] = []
         self._outcomes: list[Outcome] = []
         self._decoding: frozenset[str] = frozenset()
         self._plain_s: dict[int, float] = {}
         self._cost = 1.0
         self._drafted = self._accepted = 0
         self._stepping_since: float | None = None
-        self._requests = self._tokens = self._reused = self._preempted = 0
+        self._requests = self._tokens = 0
 
     def _files(self, settings: EngineSettings) -> EmbeddingFiles | None:
         if settings.mmproj is None or not settings.disk_budget:
@@ -87,42 +72,42 @@ class Runner(Owned):
     def submit(self, request: Request, *, arrived: float) -> None:
         """Take a request, which came at `arrived` of `time.perf_counter`. What is wrong with it is an outcome."""
         self._requests += 1
-        try:
-            if len(self._waiting) >= QUEUE:
-                raise Busy(f"{QUEUE} requests wait already.", "Ask again later.")
-            self._waiting.append(self._sequence(request, arrived))
-        except GgufVlError as error:
-            self._outcomes.append(Failed(request.id, to_plain(error)))
+        with self._telling(request.id):
+            self._seats.check_queue()
+            self._seats.waiting.append(self._intake.to_answer(request, arrived))
+
+    def embed(self, id: str, text: str, *, arrived: float) -> None:
+        """Take a text whose embedding is wanted."""
+        self._requests += 1
+        with self._telling(id):
+            self._seats.check_queue()
+            self._seats.waiting.append(self._intake.to_embed(id, text, arrived))
 
     def prepare(self, id: str, messages: tuple[Message, ...]) -> None:
         """Encode the pictures of a conversation and compute it as far as it is written, when nothing else is to do."""
-        try:
-            prompt = self._prompts.build(messages, is_open=True)
-            self._check_fits(prompt.n_tokens, prompt.image_tokens)
-            sequence = Sequence(id, Request(messages), prompt, time.perf_counter())
-            self._want_pictures(sequence, urgent=False)
-            self._preparing.append(sequence)
-        except GgufVlError as error:
-            self._outcomes.append(Failed(id, to_plain(error)))
+        with self._telling(id):
+            self._seats.ahead.append(self._intake.ahead(id, messages))
 
     def count(self, request: Request) -> None:
         """Say what a request's prompt takes, as an outcome."""
+        with self._telling(request.id):
+            self._outcomes.append(Counted(request.id, self._intake.count(request)))
+
+    @contextmanager
+    def _telling(self, id: str) -> Iterator[None]:
+        """What goes wrong inside with a request is an outcome of it."""
         try:
-            prompt = self._prompts.build(request.messages, tools=request.tools)
-            self._outcomes.append(Counted(request.id, Usage(prompt.n_tokens, prompt.image_tokens, 0)))
+            yield
         except GgufVlError as error:
-            self._outcomes.append(Failed(request.id, to_plain(error)))
+            self._outcomes.append(Failed(id, to_plain(error)))
 
     def cancel(self, id: str) -> None:
         """Forget a request, wherever it is. What it has computed is kept."""
         if self._encoder:
             self._encoder.abandon(id)
-        for queue in (self._waiting, self._preparing):
-            for sequence in [each for each in queue if each.id == id]:
-                queue.remove(sequence)
-                self._release(sequence)
-        for sequence in [each for each in self._open if each.id == id]:
-            self._close(sequence)
+        for sequence in [each for each in self._seats if each.id == id]:
+            self._seats.remove(sequence)
+            sequence.close()
 
     def interrupt(self, id: str) -> None:
         """Stop native work that is for this request alone. From any thread; `cancel` must follow on the loop's own."""
@@ -131,107 +116,41 @@ class Runner(Owned):
         if self._encoder:
             self._encoder.abandon(id)
 
-    def _sequence(self, request: Request, arrived: float) -> Sequence:
-        n_ctx = self._context.n_ctx
-        prompt, n_dropped = self._prompts.fitted(request, n_ctx)
-        self._check_fits(prompt.n_tokens, prompt.image_tokens)
-        limit = min(n_ctx - prompt.n_tokens, request.sampling.max_tokens or n_ctx)
-        sequence = Sequence(request.id, request, prompt, arrived, limit=limit, n_dropped=n_dropped)
-        self._want_pictures(sequence, urgent=True)
-        if self._settings.speculate:
-            sequence.drafter = PromptLookup()
-            for part in prompt.parts:
-                sequence.drafter.extend((PICTURE,) if isinstance(part, Picture) else part)
-        sequence.chooser = Chooser(self._model, request, window=n_ctx, thinking=prompt.thinking)
-        return sequence
-
-    def _check_fits(self, n_tokens: int, image_tokens: int) -> None:
-        if n_tokens >= self._context.n_ctx:
-            raise DoesNotFit(
-                f"The prompt takes {n_tokens} tokens ({image_tokens} of them pictures), "
-                f"the context holds {self._context.n_ctx}.",
-                "Use a larger `--ctx`, fewer or smaller pictures (`--detail low`), or a shorter text.",
-            )
-
-    def _want_pictures(self, sequence: Sequence, *, urgent: bool) -> None:
-        for placed in sequence.cells.pictures:
-            encoder = self._checked(placed.picture)
-            sequence.encodings.append(encoder.want(placed.picture, sequence.id, urgent=urgent))
-
-    def _checked(self, picture: Picture) -> Encoder:
-        limits = self._settings.limits
-        if self._encoder is None:
-            raise UsageError("This model reads text only, it has no projector.", "Choose another: `gguf-vl list`.")
-        whole = len(picture.rgb) == 3 * picture.width * picture.height
-        fits = limits.min_tokens <= picture.tokens <= limits.max_tokens
-        if not whole or not fits or picture.width % PATCH or picture.height % PATCH:
-            raise UsageError(
-                f"A picture of {picture.width}×{picture.height} pixels in {len(picture.rgb)} bytes, where RGB with "
-                f"sides that are multiples of {PATCH} and {limits.min_tokens} to {limits.max_tokens} image tokens "
-                "is taken.",
-                "Load it through gguf_vl.media with this engine's limits.",
-            )
-        return self._encoder
-
     # --- a step -------------------------------------------------------------------------------------------------------
 
     @property
     def has_work(self) -> bool:
         """Whether `step` has anything to compute or tell now, and need not wait for a request or a picture."""
-        runnable = any(not each.waits_for for each in self._open)
-        return bool(self._outcomes) or runnable or self._may_admit() or self._may_prepare()
+        return bool(self._outcomes) or self._seats.has_work
 
     def step(self) -> list[Outcome]:
-        """Compute the next batch, and say what came of it."""
+        """Schedule, decode, sample, publish: compute the next batch, and say what came of it."""
         self._stepping_since = time.perf_counter()
         try:
-            return self._step()
+            self._fail_unseen()
+            self._seats.admit()
+            work = schedule(self._seats.open, self._batch.size, self._n_prefill(), self._n_outputs())
+            for pieces, decode in (
+                (work.text, self._decode_text),
+                (work.pictures, self._decode_pictures),
+                (work.embedded, self._decode_embedded),
+            ):
+                if pieces:
+                    self._compute(pieces, decode)
+            return self._published()
         finally:
             self._stepping_since = None
 
-    def _step(self) -> list[Outcome]:
-        self._fail_unseen()
-        while self._may_admit():
-            self._admit(self._waiting.popleft())
-        if self._may_prepare():
-            self._admit(self._preparing.popleft())
-        answering = any(each.is_generating for each in self._open)
-        n_outputs = min(1 + DRAFT, sequence_ids(self._settings.n_seq_max) // max(1, len(self._open)))
-        n_prefill = self._pace.n_prefill(answering=answering)
-        text, pictures = schedule(self._open, self._batch.size, n_prefill, n_outputs)
-        for pieces, decode in ((text, self._decode_text), (pictures, self._decode_pictures)):
-            if pieces:
-                self._compute(pieces, decode)
-        self._tell_all()
-        outcomes, self._outcomes = self._outcomes, []
-        return outcomes
+    def _n_prefill(self) -> int:
+        """Cells of prompts that this step may take."""
+        return self._pace.n_prefill(answering=any(each.is_generating for each in self._seats.open))
 
-    def _may_admit(self) -> bool:
-        """Whether the next request may begin: there is a place, and its cells need not push out another's."""
-        if not self._waiting:
-            return False
-        seats = sum(each.chooser is not None for each in self._open)
-        cells = sum(each.cells.n for each in self._open) + self._waiting[0].cells.n
-        return seats < self._settings.n_seq_max and (not self._open or cells <= self._context.n_ctx)
-
-    def _may_prepare(self) -> bool:
-        """Whether there is nothing else to do than what was asked for ahead."""
-        return not self._open and bool(self._preparing) and not self._preparing[0].waits_for
-
-    def _admit(self, sequence: Sequence) -> None:
-        if sequence.chooser:  # what is only prepared makes way
-            for other in [each for each in self._open if each.chooser is None]:
-                self._put_back(other, self._preparing)
-        running = [(each.slot, each.cells.copy(_whole(each))) for each in self._open if each.slot is not None]
-        sequence.slot, sequence.computed = self._slots.open(sequence.cells, running)
-        if sequence.opened is None:
-            sequence.opened = time.perf_counter()
-            sequence.reused = sequence.computed
-            self._reused += sequence.computed
-        self._open.append(sequence)
+    def _n_outputs(self) -> int:
+        """Rows with logits that each answer may have: llama.cpp has room for one of every sequence."""
+        return min(1 + DRAFT, self._context.n_seqs // max(1, len(self._seats.open)))
 
     def _compute(self, pieces: list[Piece], decode: Callable[[list[Piece]], bool]) -> None:
-        pieces = [piece for piece in pieces if piece.sequence in self._open]
+        pieces = [piece for piece in pieces if piece.sequence.slot is not None]  # not put back a moment ago
         self._decoding = frozenset(piece.sequence.id for piece in pieces)
         began = time.perf_counter()
         try:
@@ -239,12 +158,13 @@ class Runner(Owned):
         except Aborted:
             self._context.resume()
             for piece in pieces:
-                self._forget_from(piece)
+                piece.sequence.forget_from(piece.start, self._context)
             return
         finally:
             self._decoding = frozenset()
         if not done:
-            self._make_room()
+            if alone := self._seats.make_room():
+                self._finish(alone, "length")
             return
         seconds = time.perf_counter() - began
         prompts = [piece for piece in pieces if not piece.sequence.answered]
@@ -289,6 +209,10 @@ class Runner(Owned):
             self._batch.add_embeddings(slot, embeddings[cells], placed.positions[:, cells])
         return self._decode()
 
+    def _decode_embedded(self, pieces: list[Piece]) -> bool:
+        with self._context.embedding():
+            return self._decode_text(pieces)
+
     def _decode(self) -> bool:
         if self._turns is None:
             return self._context.decode(self._batch)
@@ -303,11 +227,18 @@ class Runner(Owned):
             sequence.computed = piece.end
             if sequence.chooser:
                 sequence.tell_progress()
-            if piece.has_output and sequence.chooser:
+            if sequence.computed < sequence.cells.n:
+                continue
+            if sequence.chooser:
                 self._take_all(sequence, sequence.chooser, row, piece.draft)
-            elif sequence.computed == sequence.cells.n:
+                continue
+            if sequence.embeds:
+                assert sequence.slot is not None
+                values = self._context.hidden(row, sequence.slot)
+                self._outcomes.append(Embedded(sequence.id, values.tobytes(), sequence.n_prompt))
+            else:
                 self._outcomes.append(Prepared(sequence.id))
-                self._close(sequence)
+            self._seats.leave(sequence)
 
     def _take_all(self, sequence: Sequence, chooser: Chooser, row: int, draft: tuple[int, ...]) -> None:
         """Choose the next token, and one more for as long as the draft had guessed the one before."""
@@ -348,81 +279,42 @@ class Runner(Owned):
         end = sequence.end(reason)
         self._outcomes.append(Published(sequence.id, (*sequence.events, end), end))
         if reason == "stop" and not sequence.answer.stopped:
-            self._prompts.remember(sequence.text, sequence.answered)
+            self._intake.prompts.remember(sequence.text, sequence.answered)
         sequence.events = []
-        self._close(sequence)
-
-    def _close(self, sequence: Sequence) -> None:
-        """Keep what an open sequence has computed, for a request that begins like it."""
-        self._open.remove(sequence)
-        self._release(sequence)
-        if sequence.slot is not None:
-            cut = _whole(sequence)
-            self._context.cut(sequence.slot, sequence.cells.position(cut))
-            self._slots.keep(sequence.slot, sequence.cells.copy(cut))
-            sequence.slot = None
-
-    def _release(self, sequence: Sequence) -> None:
-        if sequence.chooser:
-            sequence.chooser.close()
-
-    def _forget_from(self, piece: Piece) -> None:
-        """After an abort: what the batch would have added is not to be relied on."""
-        sequence = piece.sequence
-        if sequence.slot is not None:
-            cut = piece.placed.start if piece.placed else piece.start
-            self._context.cut(sequence.slot, sequence.cells.position(cut))
-            sequence.computed = cut
-
-    def _make_room(self) -> None:
-        """The cache is full: drop what is kept, then put back the request that came last."""
-        if self._slots.evict():
-            return
-        *others, last = self._open
-        if others:
-            self._put_back(last, self._waiting if last.chooser else self._preparing)
-            self._preempted += 1
-        else:
-            self._finish(last, "length")
-
-    def _put_back(self, sequence: Sequence, queue: deque[Sequence]) -> None:
-        """Begin an open sequence again later; what it was asked and has answered is not lost."""
-        self._open.remove(sequence)
-        assert sequence.slot is not None
-        self._slots.drop(sequence.slot)
-        sequence.slot, sequence.computed = None, 0
-        queue.appendleft(sequence)
+        self._seats.leave(sequence)
+        sequence.close()
 
     def fail(self, error: GgufVlError) -> list[Outcome]:
         """A step went wrong, nobody knows how far: end all that is open, and start from an empty cache."""
-        for sequence in list(self._open):
+        for sequence in list(self._seats.open):
             self._outcomes.append(Failed(sequence.id, to_plain(error)))
-            self._open.remove(sequence)
-            self._release(sequence)
-            assert sequence.slot is not None
-            self._slots.drop(sequence.slot)
-        while self._slots.evict():
-            pass
+            self._seats.leave(sequence, keep=False)
+            sequence.close()
+        self._slots.clear()
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
     def _fail_unseen(self) -> None:
         """Requests with a picture that could not be encoded end here."""
-        for sequence in [*self._open, *self._waiting, *self._preparing]:
+        for sequence in self._seats:
             failed = next((each.failure for each in sequence.encodings if each.failure), None)
             if failed:
                 self._outcomes.append(Failed(sequence.id, to_plain(failed)))
                 self.cancel(sequence.id)
 
-    def _tell_all(self) -> None:
-        for place, sequence in enumerate(self._waiting, 1):
-            sequence.tell(Progress("queue", place, len(self._waiting)))
-        for sequence in (*self._open, *self._waiting):
-            if sequence.chooser:
-                sequence.tell_progress()
+    def _published(self) -> list[Outcome]:
+        """All that came of this step."""
+        for place, sequence in enumerate(self._seats.waiting, 1):
+            sequence.tell(Progress("queue", place, len(self._seats.waiting)))
+        for sequence in (*self._seats.open, *self._seats.waiting):
+            if not sequence.chooser:
+                continue
+            sequence.tell_progress()
             if sequence.events:
                 self._outcomes.append(Published(sequence.id, tuple(sequence.events), sequence.finished("cancelled")))
                 sequence.events = []
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 
@@ -431,15 +323,15 @@ class Runner(Owned):
         encoder = self._encoder
         return EngineStats(
             requests=self._requests,
-            running=len(self._open),
-            waiting=len(self._waiting),
+            running=len(self._seats.open),
+            waiting=len(self._seats.waiting),
             pictures_encoded=encoder.encoded if encoder else 0,
             pictures_reused=encoder.reused if encoder else 0,
             embedding_bytes=self._cache.n_bytes,
             tokens=self._tokens,
-            tokens_reused=self._reused,
+            tokens_reused=self._seats.tokens_reused,
             kept_sequences=self._slots.n_kept,
-            preempted=self._preempted,
+            preempted=self._seats.preempted,
             drafted=self._drafted,
             accepted=self._accepted,
             stuck_s=max(0.0, *(time.perf_counter() - since for since in self._busy_since())),
@@ -455,12 +347,6 @@ class Runner(Owned):
         """Release everything."""
         if self._encoder:
             self._encoder.close()
-        for sequence in (*self._open, *self._waiting, *self._preparing):
-            self._release(sequence)
+        for sequence in self._seats:
+            sequence.close()
         self._loaded.close()
-
-
-def _whole(sequence: Sequence) -> int:
-    """Cells it has computed, without a picture of which only a part is."""
-    placed = sequence.cells.picture_at(sequence.computed)
-    return placed.start if placed else sequence.computed

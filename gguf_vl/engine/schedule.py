@@ -15,6 +15,15 @@ _LEAST = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What a step computes, a call each: llama.cpp takes tokens or embeddings, and tells all hidden states or none."""
+
+    text: list[Piece]
+    pictures: list[Piece]
+    embedded: list[Piece]
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """Cells of a sequence to compute, from `start` to `end` (not included). `placed` is the picture they belong to.
 
@@ -30,38 +39,40 @@ class Piece:
     @property
     def has_output(self) -> bool:
         """Whether a token is sampled behind it."""
-        return self.end == self.sequence.cells.n and self.sequence.chooser is not None
+        return self.end == self.sequence.cells.n and self.sequence.is_asked
 
 
-def schedule(
-    sequences: Iterable[Sequence], n_batch: int, n_prefill: int, n_outputs: int = 1
-) -> tuple[list[Piece], list[Piece]]:
-    """(pieces of text, pieces of pictures) for one step, of open sequences in the order in which they came.
+def schedule(sequences: Iterable[Sequence], n_batch: int, n_prefill: int, n_outputs: int = 1) -> Work:
+    """The work of one step, of open sequences in the order in which they came.
 
-    llama.cpp computes either tokens or embeddings in one call. Neither list takes more than `n_batch` cells, and pieces
-    of prompts no more than `n_prefill` together. An answer may have `n_outputs` rows with logits, one and a draft.
+    No call takes more than `n_batch` cells, and pieces of prompts no more than `n_prefill` together. An answer may have
+    `n_outputs` rows with logits, one and a draft.
     """
-    waiting = [each for each in sequences if each.computed < each.cells.n]
+    waiting = [each for each in sequences if each.slot is not None and each.computed < each.cells.n]
     text = [
         Piece(each, each.computed, each.cells.n, draft=each.draft(n_outputs - 1))
         for each in waiting
         if each.is_generating
     ]
-    pictures: list[Piece] = []
+    work = Work(text, [], [])
     room = {"text": n_batch - sum(1 + len(piece.draft) for piece in text), "pictures": n_batch}
     for each in waiting:
         if each.is_generating or each.waits_for:
             continue
+        last = each.cells.n - 1
+        if each.embeds and each.computed == last:
+            work.embedded.append(Piece(each, last, each.cells.n))
+            continue
         placed = each.cells.picture_at(each.computed)
-        kind, pieces = ("pictures", pictures) if placed else ("text", text)
+        kind, pieces = ("pictures", work.pictures) if placed else ("text", work.text)
         following = each.cells.next_picture(each.computed)
-        end = placed.end if placed else following.start if following else each.cells.n
+        end = placed.end if placed else following.start if following else last if each.embeds else each.cells.n
         n = min(end - each.computed, room[kind], n_prefill)
         if n > 0:
             pieces.append(Piece(each, each.computed, each.computed + n, placed))
             room[kind] -= n
             n_prefill -= n
-    return text, pictures
+    return work
 
 
 class Pace:

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from gguf_vl.engine.choosing import Chooser
     from gguf_vl.engine.encoder import Encoding
     from gguf_vl.engine.prompt import Prompt
+    from gguf_vl.native.context import Context
 
 
 @dataclass(eq=False, slots=True)
 class Sequence:
     """A request's cells: those of its prompt, then those of its answer. The first `computed` are in the KV cache.
 
-    `slot` is llama.cpp's id for it while it is open. Without a `chooser` it is computed and kept for later.
+    `slot` is llama.cpp's id for it once it has begun; `shared` of its cells another one has too. With a `chooser` it is
+    answered, with `embeds` its last hidden state is what is asked for, else it is only computed and kept for later.
     `limit` is the most tokens it may answer. Times are of `time.perf_counter`.
     """
 
@@ -31,11 +33,13 @@ class Sequence:
     prompt: Prompt
     arrived: float
     chooser: Chooser | None = None
+    embeds: bool = False
     limit: int = 0
     n_dropped: int = 0
     slot: int | None = None
     computed: int = 0
     reused: int = 0
+    shared: int = 0
     encodings: list[Encoding] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     cells: Cells = field(init=False)
@@ -62,6 +66,11 @@ class Sequence:
         return self.prompt.n_tokens
 
     @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits for what comes of it."""
+        return self.chooser is not None or self.embeds
+
+    @property
     def is_generating(self) -> bool:
         """Whether only its latest token is left to compute."""
         return bool(self.answered) and self.computed == self.cells.n - 1
@@ -72,6 +81,26 @@ class Sequence:
         placed = self.cells.picture_at(self.computed)
         encoding = self.encoding_of(placed) if placed else None
         return None if encoding is None or encoding.is_done else encoding
+
+    @property
+    def whole(self) -> int:
+        """Cells it has computed, without a picture of which only a part is."""
+        placed = self.cells.picture_at(self.computed)
+        return placed.start if placed else self.computed
+
+    def begin(self, slot: int, computed: int) -> None:
+        """It has a place in the cache, where so many of its cells are already."""
+        self.slot, self.computed = slot, computed
+        if self.opened is None:
+            self.opened = time.perf_counter()
+            self.reused = computed
+
+    def forget_from(self, cell: int, context: Context) -> None:
+        """What was computed from that cell on is not to be relied on."""
+        placed = self.cells.picture_at(cell)
+        self.computed = placed.start if placed else cell
+        if self.slot is not None:
+            context.cut(self.slot, self.cells.position(self.computed))
 
     def encoding_of(self, placed: Placed) -> Encoding:
         """The embeddings of one of its pictures."""
@@ -109,6 +138,11 @@ class Sequence:
         if self.calls:
             self.events += self.calls.finish()
         return self.finished(reason)
+
+    def close(self) -> None:
+        """Release what is llama.cpp's."""
+        if self.chooser:
+            self.chooser.close()
 
     def tell_progress(self) -> None:
         """An event about the work before the first token, where there is something new."""

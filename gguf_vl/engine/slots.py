@@ -33,18 +33,18 @@ class Slots:
         """Cells that kept sequences hold, those they share counted for each."""
         return sum(cells.n for cells in self._kept.values())
 
-    def open(self, wanted: Cells, running: Iterable[tuple[int, Cells]]) -> tuple[int, int]:
-        """An id for a sequence of these cells, and how many of them it has already.
-
-        They come from the sequence, kept or `running` (with what it has computed), that begins most like it. The last
-        cell is always left to compute: an answer begins with its logits.
-        """
-        source: int | None = None
-        n_same = 0
+    def source(self, wanted: Cells, running: Iterable[tuple[int, Cells]]) -> tuple[int | None, int]:
+        """The sequence, kept or `running` (with what it has computed), that begins most like it, and so many cells."""
+        source, n_same = None, 0
         for slot, cells in [*self._kept.items(), *running]:
-            n = min(cells.common(wanted), _before(wanted, wanted.n - 1))
+            n = wanted.reusable(cells)
             if n > n_same:
                 source, n_same = slot, n
+        return source, n_same
+
+    def open(self, wanted: Cells, running: Iterable[tuple[int, Cells]]) -> tuple[int, int]:
+        """An id for a sequence of these cells, and how many of them it has already, from its `source`."""
+        source, n_same = self.source(wanted, running)
         if not self._free:
             self.evict(spare=source)
         if source is None:
@@ -60,7 +60,8 @@ class Slots:
         return slot, n_same
 
     def keep(self, slot: int, cells: Cells) -> None:
-        """A sequence is done: keep what it has computed, and nothing that this makes superfluous."""
+        """A sequence is left: keep these first cells of it, and nothing that they make superfluous."""
+        self._context.cut(slot, cells.position(cells.n))
         for other, kept in list(self._kept.items()):
             n = kept.common(cells)
             if n == kept.n:
@@ -77,6 +78,11 @@ class Slots:
         self._context.cut(slot, 0)
         self._free.append(slot)
 
+    def clear(self) -> None:
+        """Drop all that are kept."""
+        while self.evict():
+            pass
+
     def evict(self, spare: int | None = None) -> bool:
         """Drop the least recently used of the kept, but not `spare`. False when there is none."""
         oldest = next((slot for slot in self._kept if slot != spare), None)
@@ -84,9 +90,3 @@ class Slots:
             return False
         self.drop(oldest)
         return True
-
-
-def _before(cells: Cells, cell: int) -> int:
-    """That cell, or the start of the picture it lies in."""
-    placed = cells.picture_at(cell)
-    return placed.start if placed else cell

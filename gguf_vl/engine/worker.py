@@ -22,6 +22,7 @@ from gguf_vl.engine.protocol import (
     Cancel,
     Command,
     Count,
+    Embed,
     Failed,
     Generate,
     Load,
@@ -160,6 +161,8 @@ def _obey(command: Command, arrived: float, runner: Runner) -> None:
             runner.prepare(id, messages)
         case Count(request):
             runner.count(request)
+        case Embed(id, text):
+            runner.embed(id, text, arrived=arrived)
         case Cancel(id):
             runner.cancel(id)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,6 +121,26 @@ class Context(Owned):
         """The logits that a row of the latest batch had asked for, [n_vocab] float32; valid until the next decode."""
         pointer = llama.llama_get_logits_ith(self._context, row)
         return np.ctypeslib.as_array(pointer, (self._model.n_vocab,))
+
+    @contextmanager
+    def embedding(self) -> Iterator[None]:
+        """Inside, batches hand out hidden states, of all their rows: none may have more than there are sequences."""
+        llama.llama_set_embeddings(self._context, True)
+        try:
+            yield
+        finally:
+            llama.llama_set_embeddings(self._context, False)
+
+    def hidden(self, row: int, sequence: int) -> NDArray[np.float32]:
+        """The last hidden state of a row of a batch that was decoded inside `embedding`, [n_embd] float32.
+
+        It is the only row of that sequence, by which llama.cpp hands it out where a model says how to pool.
+        """
+        if llama.llama_pooling_type(self._context) == llama.LLAMA_POOLING_TYPE_NONE:
+            pointer = llama.llama_get_embeddings_ith(self._context, row)
+        else:
+            pointer = llama.llama_get_embeddings_seq(self._context, sequence)
+        return np.ctypeslib.as_array(pointer, (self._model.n_embd,)).copy()
 
     def use_threads(self, n_threads: int) -> None:
         """Compute with so many threads from now on."""

@@ -83,6 +83,11 @@ class Model(Owned):
         return int(llama.llama_model_n_embd_inp(self._model))
 
     @property
+    def n_embd(self) -> int:
+        """Values of a hidden state."""
+        return int(llama.llama_model_n_embd_out(self._model))
+
+    @property
     def n_vocab(self) -> int:
         """Tokens in the vocabulary."""
         return int(llama.llama_vocab_n_tokens(self._vocab))
@@ -140,6 +145,12 @@ class Model(Owned):
         plain = text.encode("utf-8", errors="surrogatepass").decode("utf-8", errors="replace")
         cuts = [0, *(found.start() + 1 for found in self._spelled_out.finditer(plain)), len(plain)]
         return [token for start, end in pairwise(cuts) for token in self._tokenize(plain[start:end].encode())]
+
+    def tokenize_whole(self, text: str) -> tuple[int, ...]:
+        """Tokens of a text that stands for itself: plain, between what this vocabulary begins and ends texts with."""
+        bos = (self.bos,) if self.bos is not None else ()
+        ends = llama.llama_vocab_get_add_eos(self._vocab)
+        return (*bos, *self.tokenize(text), *((llama.llama_vocab_eos(self._vocab),) if ends else ()))
 
     def _tokenize(self, raw: bytes) -> list[int]:
         if not raw:

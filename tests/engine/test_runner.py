@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from gguf_vl.engine.protocol import Failed, Prepared, Published
-from gguf_vl.engine.runner import QUEUE, Outcome, Runner
+from gguf_vl.engine.runner import Outcome, Runner
+from gguf_vl.engine.seats import QUEUE
 from gguf_vl.errors import from_plain
 from gguf_vl.types import EngineSettings, Finished, Message, Progress, Request, Sampling, Text
 from tests.engine.test_worker import settings
@@ -158,3 +159,33 @@ def test_after_a_failed_step_only_what_was_open_is_lost(two: Stepped, monkeypatc
     assert two.ended() == {"a", "b"}
     two.until("c")
     assert two.said("c")
+
+
+def test_who_begins_like_another_waits_for_it_and_is_not_held_up_when_that_one_leaves() -> None:
+    stepped = Stepped(settings(n_seq_max=4))
+    long = "word " * 900
+    for id in "abc":
+        stepped.ask(id, long, f"{id}?")
+    stepped.outcomes += stepped.runner.step()
+    slots = [each.slot is None for each in stepped.runner._seats.open]
+    assert slots == [False, True, True]
+    stepped.runner.cancel("a")
+    stepped.until("b", "c")
+    stats = stepped.runner.stats()
+    assert stats.tokens < 1400  # the words stood there three times
+    assert stats.tokens_reused > 1400
+    stepped.runner.close()
+
+
+def test_a_picture_that_two_want_is_waited_for_and_nothing_spins() -> None:
+    stepped = Stepped(settings(n_seq_max=2))
+    picture = the_picture("red circle", size=(1024, 1024))
+    for id in "ab":
+        stepped.ask(id, picture, "What shape is red?")
+    while stepped.runner.has_work:
+        stepped.outcomes += stepped.runner.step()
+    assert stepped.ended() == set()
+    stepped.until("a", "b")
+    assert (stepped.said("a"), stepped.said("b")) == ("circle", "circle")
+    assert stepped.runner.stats().tokens < picture.tokens + 120
+    stepped.runner.close()

@@ -24,6 +24,7 @@ def sequence(*parts: int, computed: int = 0, answered: int = 0, encoded: bool = 
     for token in range(answered):
         made.sampled(token)
     made.computed = computed
+    made.slot = 0
     return made
 
 
@@ -34,28 +35,28 @@ def spans(pieces: list[Piece]) -> list[tuple[int, int]]:
 def test_every_answer_goes_on_and_the_rest_is_filled_with_prompts_in_their_order() -> None:
     answering = [sequence(10, computed=10 + n, answered=n + 1) for n in range(3)]
     long, late = sequence(400), sequence(300)
-    text, pictures = schedule([long, *answering, late], n_batch=512, n_prefill=512)
-    assert spans(text) == [(10, 11), (11, 12), (12, 13), (0, 400), (0, 109)]
-    assert pictures == []
-    assert [piece.has_output for piece in text] == [True, True, True, True, False]
+    work = schedule([long, *answering, late], n_batch=512, n_prefill=512)
+    assert spans(work.text) == [(10, 11), (11, 12), (12, 13), (0, 400), (0, 109)]
+    assert work.pictures == []
+    assert [piece.has_output for piece in work.text] == [True, True, True, True, False]
 
 
 def test_prompts_hold_answers_up_by_no_more_than_is_allowed() -> None:
     answering, long, other = sequence(10, computed=10, answered=1), sequence(400), sequence(5)
-    text, _ = schedule([answering, long, other], n_batch=512, n_prefill=64)
-    assert spans(text) == [(10, 11), (0, 64)]
-    text, pictures = schedule([sequence(-30, 5, computed=0), long], n_batch=512, n_prefill=40)
-    assert (spans(pictures), spans(text)) == ([(0, 30)], [(0, 10)])
+    work = schedule([answering, long, other], n_batch=512, n_prefill=64)
+    assert spans(work.text) == [(10, 11), (0, 64)]
+    work = schedule([sequence(-30, 5, computed=0), long], n_batch=512, n_prefill=40)
+    assert (spans(work.pictures), spans(work.text)) == ([(0, 30)], [(0, 10)])
 
 
 def test_text_stops_before_a_picture_and_a_picture_that_is_not_encoded_is_waited_for() -> None:
     ready, waiting = sequence(7, -20, 5, computed=0), sequence(7, -20, 5, computed=7, encoded=False)
-    text, pictures = schedule([ready, waiting], n_batch=512, n_prefill=512)
-    assert (spans(text), pictures) == ([(0, 7)], [])
+    work = schedule([ready, waiting], n_batch=512, n_prefill=512)
+    assert (spans(work.text), work.pictures) == ([(0, 7)], [])
     ready.computed = 10
-    text, pictures = schedule([ready, waiting], n_batch=512, n_prefill=512)
-    assert (text, spans(pictures)) == ([], [(10, 27)])
-    assert pictures[0].placed
+    work = schedule([ready, waiting], n_batch=512, n_prefill=512)
+    assert (work.text, spans(work.pictures)) == ([], [(10, 27)])
+    assert work.pictures[0].placed
     assert waiting.waits_for
 
 

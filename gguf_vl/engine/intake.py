@@ -1,0 +1,96 @@
+"""From what is asked to a sequence that the loop can run: read, checked, its pictures on their way."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from gguf_vl.engine.choosing import Chooser
+from gguf_vl.engine.lookup import PICTURE, PromptLookup
+from gguf_vl.engine.prompt import Prompt, PromptBuilder
+from gguf_vl.engine.sequence import Sequence
+from gguf_vl.errors import DoesNotFit, UsageError
+from gguf_vl.types import PATCH, EngineSettings, Message, Picture, Request, Usage
+
+if TYPE_CHECKING:
+    from gguf_vl.engine.encoder import Encoder
+    from gguf_vl.native.model import Model
+
+
+class Intake:
+    """Makes sequences for a model with a context of `n_ctx` cells. Without an `encoder` it takes no pictures.
+
+    Raises `UsageError` for what cannot be asked so, `DoesNotFit` for what is longer than the context.
+    """
+
+    def __init__(self, settings: EngineSettings, model: Model, n_ctx: int, encoder: Encoder | None) -> None:
+        self.prompts = PromptBuilder(model)
+        self._settings = settings
+        self._model = model
+        self._n_ctx = n_ctx
+        self._encoder = encoder
+
+    def to_answer(self, request: Request, arrived: float) -> Sequence:
+        """A request that came at `arrived` of `time.perf_counter`."""
+        prompt, n_dropped = self.prompts.fitted(request, self._n_ctx)
+        self._check(prompt)
+        limit = min(self._n_ctx - prompt.n_tokens, request.sampling.max_tokens or self._n_ctx)
+        sequence = Sequence(request.id, request, prompt, arrived, limit=limit, n_dropped=n_dropped)
+        if self._settings.speculate:
+            sequence.drafter = PromptLookup()
+            for part in prompt.parts:
+                sequence.drafter.extend((PICTURE,) if isinstance(part, Picture) else part)
+        sequence.chooser = Chooser(self._model, request, window=self._n_ctx, thinking=prompt.thinking)
+        self._want_pictures(sequence, urgent=True)
+        return sequence
+
+    def ahead(self, id: str, messages: tuple[Message, ...]) -> Sequence:
+        """A conversation as far as it is written."""
+        prompt = self.prompts.build(messages, is_open=True)
+        self._check(prompt)
+        sequence = Sequence(id, Request(messages), prompt, time.perf_counter())
+        self._want_pictures(sequence, urgent=False)
+        return sequence
+
+    def to_embed(self, id: str, text: str, arrived: float) -> Sequence:
+        """A text whose embedding is wanted."""
+        prompt = Prompt((self._model.tokenize_whole(text),), thinking=False)
+        if not prompt.n_tokens:
+            raise UsageError("There is no embedding of an empty text.", "Give one with words.")
+        self._check(prompt)
+        return Sequence(id, Request(()), prompt, arrived, embeds=True)
+
+    def count(self, request: Request) -> Usage:
+        """What a request's prompt takes."""
+        prompt = self.prompts.build(request.messages, tools=request.tools)
+        return Usage(prompt.n_tokens, prompt.image_tokens, 0)
+
+    def _check(self, prompt: Prompt) -> None:
+        for part in prompt.parts:
+            if isinstance(part, Picture):
+                self._check_picture(part)
+        if prompt.n_tokens >= self._n_ctx:
+            raise DoesNotFit(
+                f"The prompt takes {prompt.n_tokens} tokens ({prompt.image_tokens} of them pictures), "
+                f"the context holds {self._n_ctx}.",
+                "Use a larger `--ctx`, fewer or smaller pictures (`--detail low`), or a shorter text.",
+            )
+
+    def _want_pictures(self, sequence: Sequence, *, urgent: bool) -> None:
+        for placed in sequence.cells.pictures:
+            assert self._encoder  # else it had been refused
+            sequence.encodings.append(self._encoder.want(placed.picture, sequence.id, urgent=urgent))
+
+    def _check_picture(self, picture: Picture) -> None:
+        limits = self._settings.limits
+        if self._encoder is None:
+            raise UsageError("This model reads text only, it has no projector.", "Choose another: `gguf-vl list`.")
+        whole = len(picture.rgb) == 3 * picture.width * picture.height
+        fits = limits.min_tokens <= picture.tokens <= limits.max_tokens
+        if not whole or not fits or picture.width % PATCH or picture.height % PATCH:
+            raise UsageError(
+                f"A picture of {picture.width}×{picture.height} pixels in {len(picture.rgb)} bytes, where RGB with "
+                f"sides that are multiples of {PATCH} and {limits.min_tokens} to {limits.max_tokens} image tokens "
+                "is taken.",
+                "Load it through gguf_vl.media with this engine's limits.",
+            )
