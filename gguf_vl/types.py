@@ -242,10 +242,12 @@ class EngineSettings:
 
     `n_ctx` and `n_batch` are tokens; `n_seq_max` requests are answered at once; `n_gpu_layers` -1 offloads all layers,
     `split` says how many of them each GPU gets, empty leaves it to llama.cpp; `embedding_budget` and `disk_budget` are
-    the bytes of pictures' embeddings that are kept in memory and on disk; `n_threads` serve encoding and decoding;
-    `limits` are the pictures' image tokens that are accepted. `map_weights` maps the file instead of reading it. With
-    `speculate`, tokens are guessed from what stood behind the same words before. `proof` is what is done with a picture
-    of the largest size before the model counts as loaded: what encoding it takes is allocated, or it is encoded.
+    the bytes that may be kept of pictures' embeddings in memory, and on disk of those and of computed sequences. These
+    are written when nothing was asked for `spill_after_s` seconds, where computing them again would take longer than
+    `spill_s`. `n_threads` serve encoding and decoding; `limits` are the pictures' image tokens that are accepted.
+    `map_weights` maps the file instead of reading it. With `speculate`, tokens are guessed from what stood behind the
+    same words before. `proof` is what is done with a picture of the largest size before the model counts as loaded:
+    what encoding it takes is allocated, or it is encoded.
     """
 
     model: Path
@@ -260,7 +262,9 @@ class EngineSettings:
     map_weights: bool = True
     kv_type: KvType = "f16"
     embedding_budget: int = 256 * 1024**2
-    disk_budget: int = 1024**3
+    disk_budget: int = 4 * 1024**3
+    spill_s: float = 1.0
+    spill_after_s: float = 3.0
     n_threads: int = 1
     speculate: bool = True
     proof: Proof = "none"
@@ -310,7 +314,8 @@ class EngineStats:
 
     `running` requests are being answered, `waiting` are not begun. `tokens` were computed and `tokens_reused` were not,
     since kept sequences had them; `kept_sequences` are those. `embedding_bytes` is memory held by kept picture
-    embeddings. `preempted` counts requests that had to be begun again for want of cells. Of the tokens
+    embeddings. `preempted` counts requests that had to be begun again for want of cells, `spilled` and `restored`
+    sequences that were written to disk and read. Of the tokens
     `drafted` by speculation so many were `accepted`. `stuck_s` is how many seconds native code has got no further.
     """
 
@@ -324,6 +329,8 @@ class EngineStats:
     tokens_reused: int = 0
     kept_sequences: int = 0
     preempted: int = 0
+    spilled: int = 0
+    restored: int = 0
     drafted: int = 0
     accepted: int = 0
     stuck_s: float = 0.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+import msgpack
 import numpy as np
 
 from gguf_vl.types import PATCH, Picture
@@ -108,6 +109,32 @@ class Cells:
         """
         last = self.picture_at(self.n - 1)
         return min(self.common(other), last.start if last else self.n - 1)
+
+    def dumps(self) -> bytes:
+        """All that `loads` needs."""
+        pictures = [
+            (each.picture.digest, each.picture.width, each.picture.height, each.start) for each in self.pictures
+        ]
+        packed: bytes = msgpack.packb([self._keys[: self.n].astype("<i8").tobytes(), pictures])
+        return packed
+
+    @classmethod
+    def loads(cls, data: bytes) -> Cells:
+        """Cells as they were, their pictures without pixels. Raises `ValueError` for anything else."""
+        try:
+            keys, pictures = msgpack.unpackb(data)
+            cells = cls()
+            cells._keys = np.frombuffer(keys, "<i8").astype(np.int64)
+            for digest, width, height, start in pictures:
+                placed = Placed(Picture(b"", width, height, (width, height), digest), start, cells.position(start))
+                cells.pictures.append(placed)
+            cells.n = len(cells._keys)
+            whole = all((cells._keys[each.start : each.end] == _key(each.picture)).all() for each in cells.pictures)
+            if not whole or any(each.end > cells.n for each in cells.pictures):
+                raise ValueError("a picture's cells are others'")
+        except (ValueError, TypeError, AttributeError, msgpack.UnpackException) as error:
+            raise ValueError(f"no cells: {error}") from error
+        return cells
 
     def copy(self, end: int) -> Cells:
         """The first cells alone, which end outside a picture."""

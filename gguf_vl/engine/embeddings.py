@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gguf_vl import paths
+from gguf_vl.engine.disk import Budgeted
+from gguf_vl.types import EngineSettings
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -69,16 +73,23 @@ class EmbeddingCache:
 
 
 class EmbeddingFiles:
-    """Embeddings in a folder, a file for each picture and projector, `budget` bytes at most.
+    """Embeddings on disk, a file for each picture and projector.
 
     A file is whole and what was written, or it is not there: it is written under another name and checked when it is
     read. One that cannot be read or written costs time and nothing else; several processes may use one folder.
     """
 
-    def __init__(self, folder: Path, budget: int, projector: str) -> None:
-        self._folder = folder
-        self._budget = budget
+    def __init__(self, disk: Budgeted, projector: str) -> None:
+        self._disk = disk
         self._projector = projector
+
+    @classmethod
+    def of(cls, settings: EngineSettings) -> EmbeddingFiles | None:
+        """Those that such an engine keeps; None where there are no pictures, or nothing may be kept on disk."""
+        if settings.mmproj is None or not settings.disk_budget:
+            return None
+        disk = Budgeted(paths.cache_dir() / "embeddings", settings.disk_budget // 4)
+        return cls(disk, fingerprint(settings.mmproj))
 
     def read(self, digest: str) -> NDArray[np.float32] | None:
         """The embeddings; None where there are none, or not whole ones."""
@@ -100,12 +111,10 @@ class EmbeddingFiles:
         """Keep embeddings, and remove what was not read for longest where there are too many."""
         values = np.ascontiguousarray(embeddings, np.float32).data.cast("B")
         head = _HEAD.pack(_MAGIC, *embeddings.shape, hashlib.sha256(values).digest())
-        if len(values) + len(head) > self._budget:
-            return
         with suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._make_room(len(values) + len(head))
-            with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".part", delete=False) as new:
+            if not self._disk.make_room(len(values) + len(head)):
+                return
+            with tempfile.NamedTemporaryFile(dir=self._disk.folder, suffix=".part", delete=False) as new:
                 try:
                     new.write(head)
                     new.write(values)
@@ -114,23 +123,9 @@ class EmbeddingFiles:
                     raise
             os.replace(new.name, self._file(digest))
 
-    def _make_room(self, n_bytes: int) -> None:
-        found = []
-        for file in self._folder.iterdir():
-            with suppress(OSError):  # another process has removed it
-                stat = file.stat()
-                found.append((stat.st_mtime, stat.st_size, file))
-        left = sum(size for _, size, _ in found) + n_bytes - self._budget
-        for _, size, file in sorted(found, key=lambda each: each[0]):
-            if left <= 0:
-                break
-            with suppress(OSError):
-                file.unlink()
-            left -= size
-
     def _file(self, digest: str) -> Path:
         name = hashlib.sha256(f"{self._projector} {digest}".encode()).hexdigest()[:40]
-        return self._folder / f"{name}.embeddings"
+        return self._disk.folder / f"{name}.embeddings"
 
 
 def fingerprint(path: Path) -> str:

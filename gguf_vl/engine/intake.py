@@ -14,7 +14,13 @@ from gguf_vl.types import PATCH, EngineSettings, Message, Picture, Request, Usag
 
 if TYPE_CHECKING:
     from gguf_vl.engine.encoder import Encoder
+    from gguf_vl.engine.sequence_files import SequenceFiles
+    from gguf_vl.engine.slots import Slots
     from gguf_vl.native.model import Model
+
+
+_WORTH_READING = 256
+"""Cells that a file must have beyond what is in the cache."""
 
 
 class Intake:
@@ -23,12 +29,23 @@ class Intake:
     Raises `UsageError` for what cannot be asked so, `DoesNotFit` for what is longer than the context.
     """
 
-    def __init__(self, settings: EngineSettings, model: Model, n_ctx: int, encoder: Encoder | None) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        model: Model,
+        n_ctx: int,
+        *,
+        encoder: Encoder | None,
+        slots: Slots,
+        files: SequenceFiles | None,
+    ) -> None:
         self.prompts = PromptBuilder(model)
         self._settings = settings
         self._model = model
         self._n_ctx = n_ctx
         self._encoder = encoder
+        self._slots = slots
+        self._files = files
 
     def to_answer(self, request: Request, arrived: float) -> Sequence:
         """A request that came at `arrived` of `time.perf_counter`."""
@@ -42,6 +59,7 @@ class Intake:
                 sequence.drafter.extend((PICTURE,) if isinstance(part, Picture) else part)
         sequence.chooser = Chooser(self._model, request, window=self._n_ctx, thinking=prompt.thinking)
         self._want_pictures(sequence, urgent=True)
+        self._look_on_disk(sequence)
         return sequence
 
     def ahead(self, id: str, messages: tuple[Message, ...]) -> Sequence:
@@ -50,6 +68,7 @@ class Intake:
         self._check(prompt)
         sequence = Sequence(id, Request(messages), prompt, time.perf_counter())
         self._want_pictures(sequence, urgent=False)
+        self._look_on_disk(sequence)
         return sequence
 
     def to_embed(self, id: str, text: str, arrived: float) -> Sequence:
@@ -80,6 +99,11 @@ class Intake:
         for placed in sequence.cells.pictures:
             assert self._encoder  # else it had been refused
             sequence.encodings.append(self._encoder.want(placed.picture, sequence.id, urgent=urgent))
+
+    def _look_on_disk(self, sequence: Sequence) -> None:
+        if self._files:
+            _, n_kept = self._slots.source(sequence.cells, ())
+            sequence.stored = self._files.find(sequence.cells, more_than=n_kept + _WORTH_READING)
 
     def _check_picture(self, picture: Picture) -> None:
         limits = self._settings.limits

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from gguf_vl import paths
 from gguf_vl.engine.choosing import Chooser
-from gguf_vl.engine.embeddings import EmbeddingCache, EmbeddingFiles, fingerprint
+from gguf_vl.engine.embeddings import EmbeddingCache, EmbeddingFiles
 from gguf_vl.engine.encoder import Encoder
 from gguf_vl.engine.intake import Intake
 from gguf_vl.engine.loaded import Loaded
@@ -18,8 +17,10 @@ from gguf_vl.engine.protocol import Counted, Embedded, Failed, Prepared, Publish
 from gguf_vl.engine.schedule import Pace, Piece, schedule
 from gguf_vl.engine.seats import Seats
 from gguf_vl.engine.sequence import Sequence
+from gguf_vl.engine.sequence_files import SequenceFiles
 from gguf_vl.engine.sharing import Turns
 from gguf_vl.engine.slots import Slots
+from gguf_vl.engine.spill import Spill
 from gguf_vl.errors import GgufVlError, to_plain
 from gguf_vl.native.context import Aborted
 from gguf_vl.native.owned import Owned
@@ -46,13 +47,17 @@ class Runner(Owned):
         self._model, self._context = loaded.model, loaded.context
         self.info = loaded.info
         self._turns = Turns() if loaded.vision and not (settings.mmproj_offload or settings.n_gpu_layers) else None
-        self._cache = EmbeddingCache(settings.embedding_budget, self._files(settings))
+        self._cache = EmbeddingCache(settings.embedding_budget, EmbeddingFiles.of(settings))
         self._encoder = Encoder(loaded.vision, self._cache, wake, self._turns) if loaded.vision else None
-        self._intake = Intake(settings, self._model, self._context.n_ctx, self._encoder)
         self._slots = Slots(self._context)
+        self._files = SequenceFiles.of(settings, wake)
+        self._intake = Intake(
+            settings, self._model, self._context.n_ctx, encoder=self._encoder, slots=self._slots, files=self._files
+        )
         self._seats = Seats(self._slots, n_ctx=self._context.n_ctx, n_seq_max=settings.n_seq_max)
         self._batch = self._context.batch()
         self._pace = Pace(self._batch.size)
+        self.spill = self._spill()
         self._outcomes: list[Outcome] = []
         self._decoding: frozenset[str] = frozenset()
         self._plain_s: dict[int, float] = {}
@@ -61,11 +66,10 @@ class Runner(Owned):
         self._stepping_since: float | None = None
         self._requests = self._tokens = 0
 
-    def _files(self, settings: EngineSettings) -> EmbeddingFiles | None:
-        if settings.mmproj is None or not settings.disk_budget:
+    def _spill(self) -> Spill | None:
+        if not self._files:
             return None
-        folder = paths.cache_dir() / "embeddings"
-        return EmbeddingFiles(folder, settings.disk_budget, fingerprint(settings.mmproj))
+        return Spill(self._files, self._slots, self._context, self._pace, worth_s=self._settings.spill_s)
 
     # --- requests come and go -----------------------------------------------------------------------------------------
 
@@ -332,6 +336,8 @@ class Runner(Owned):
             tokens_reused=self._seats.tokens_reused,
             kept_sequences=self._slots.n_kept,
             preempted=self._seats.preempted,
+            spilled=self.spill.written if self.spill else 0,
+            restored=self._seats.restored,
             drafted=self._drafted,
             accepted=self._accepted,
             stuck_s=max(0.0, *(time.perf_counter() - since for since in self._busy_since())),
@@ -347,6 +353,8 @@ class Runner(Owned):
         """Release everything."""
         if self._encoder:
             self._encoder.close()
+        if self._files:
+            self._files.close()
         for sequence in self._seats:
             sequence.close()
         self._loaded.close()

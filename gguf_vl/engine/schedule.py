@@ -80,15 +80,15 @@ class Pace:
 
     def __init__(self, n_batch: int) -> None:
         self._n_batch = n_batch
-        self._seconds_per_cell = STEP_S / n_batch
+        self.seconds_per_cell = STEP_S / n_batch
 
     def n_prefill(self, *, answering: bool) -> int:
         """Cells for the next step."""
         if not answering:
             return self._n_batch
-        return max(_LEAST, min(self._n_batch, int(STEP_S / self._seconds_per_cell)))
+        return max(_LEAST, min(self._n_batch, int(STEP_S / self.seconds_per_cell)))
 
     def took(self, n_cells: int, seconds: float) -> None:
         """A step with so many cells of prompts took so long."""
         if n_cells >= _LEAST:
-            self._seconds_per_cell += 0.3 * (seconds / n_cells - self._seconds_per_cell)
+            self.seconds_per_cell += 0.3 * (seconds / n_cells - self.seconds_per_cell)

@@ -28,7 +28,7 @@ class Seats:
         self.open: list[Sequence] = []
         self.waiting: deque[Sequence] = deque()
         self.ahead: deque[Sequence] = deque()
-        self.preempted = self.tokens_reused = 0
+        self.preempted = self.restored = self.tokens_reused = 0
         self._overflowed = False
         self._slots = slots
         self._n_ctx = n_ctx
@@ -45,7 +45,7 @@ class Seats:
     @property
     def has_work(self) -> bool:
         """Whether anything can be computed now, without a new request or a picture that is done."""
-        runnable = any(not (each.waits_for or self._follows(each)) for each in self.open)
+        runnable = any(not (each.waits_for or self._is_held(each)) for each in self.open)
         return runnable or self._may_admit() or self._may_prepare()
 
     def admit(self) -> None:
@@ -59,7 +59,8 @@ class Seats:
         if self._may_prepare():
             self.open.append(self.ahead.popleft())
         for each in self.open:
-            if each.slot is None and not self._follows(each):
+            if each.slot is None and not self._is_held(each):
+                self._restore(each)
                 slot, n_reused = self._slots.open(each.cells, self._running())
                 self.tokens_reused += n_reused if each.opened is None else 0
                 each.begin(slot, n_reused)
@@ -96,14 +97,26 @@ class Seats:
     def _running(self) -> list[tuple[int, Cells]]:
         return [(each.slot, each.cells.copy(each.whole)) for each in self.open if each.slot is not None]
 
-    def _follows(self, sequence: Sequence) -> bool:
-        """Whether it waits for an earlier one, which is about to compute what both begin with."""
+    def _is_held(self, sequence: Sequence) -> bool:
+        """Whether it does not begin yet: its file is being read, or one before it is about to compute what both begin
+        with.
+        """
         if sequence.slot is not None:
             return False
+        if sequence.stored and sequence.stored.is_whole is None:
+            return True
         soon = max((sequence.cells.reusable(each.cells) for each in self._before(sequence)), default=0)
-        return (
-            soon >= _WORTH_WAITING and soon - self._slots.source(sequence.cells, self._running())[1] >= _WORTH_WAITING
-        )
+        return soon - self._here(sequence) >= _WORTH_WAITING
+
+    def _here(self, sequence: Sequence) -> int:
+        """How many of its cells are in the cache."""
+        return self._slots.source(sequence.cells, self._running())[1]
+
+    def _restore(self, sequence: Sequence) -> None:
+        """Take in what was found on disk, where that is still more than what is in the cache."""
+        stored, sequence.stored = sequence.stored, None
+        if stored and stored.is_whole and sequence.cells.reusable(stored.cells) > self._here(sequence):
+            self.restored += self._slots.restore(stored.path, stored.cells)
 
     def leave(self, sequence: Sequence, *, keep: bool = True) -> None:
         """Give up an open one's seat. What it has computed is kept for whoever begins like it."""

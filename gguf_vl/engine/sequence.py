@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gguf_vl.engine.choosing import Chooser
     from gguf_vl.engine.encoder import Encoding
     from gguf_vl.engine.prompt import Prompt
+    from gguf_vl.engine.sequence_files import Stored
     from gguf_vl.native.context import Context
 
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class Sequence:
     """A request's cells: those of its prompt, then those of its answer. The first `computed` are in the KV cache.
 
-    `slot` is llama.cpp's id for it once it has begun; `shared` of its cells another one has too. With a `chooser` it is
+    `slot` is llama.cpp's id for it once it has begun; `shared` of its cells another one has too, `stored`
+    are those on disk. With a `chooser` it is
     answered, with `embeds` its last hidden state is what is asked for, else it is only computed and kept for later.
     `limit` is the most tokens it may answer. Times are of `time.perf_counter`.
     """
@@ -34,6 +36,7 @@ class Sequence:
     arrived: float
     chooser: Chooser | None = None
     embeds: bool = False
+    stored: Stored | None = None
     limit: int = 0
     n_dropped: int = 0
     slot: int | None = None

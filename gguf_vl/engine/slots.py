@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gguf_vl.engine.cells import Cells
@@ -58,6 +59,22 @@ class Slots:
         slot = self._free.pop()
         self._context.share(source, slot, wanted.position(n_same))
         return slot, n_same
+
+    def restore(self, path: Path, cells: Cells) -> bool:
+        """Take in a sequence from a file, as one that is kept. False where there is no room, or it is no such file."""
+        if not self._free and not self.evict():
+            return False
+        slot = self._free.pop()
+        while not self._context.restore(slot, path):
+            if not self.evict():
+                self._free.append(slot)
+                return False
+        self._kept[slot] = cells
+        return True
+
+    def latest(self) -> Iterator[tuple[int, Cells]]:
+        """What is kept, the most recently used first."""
+        return reversed(self._kept.items())
 
     def keep(self, slot: int, cells: Cells) -> None:
         """A sequence is left: keep these first cells of it, and nothing that they make superfluous."""

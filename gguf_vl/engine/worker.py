@@ -92,11 +92,13 @@ class _Inbox:
             self._woken = True
             self._changed.notify()
 
-    def take(self, *, wait: bool) -> list[tuple[Command, float]]:
-        """All commands, each with when it came. With `wait`, not before there is one, or `wake` was called."""
+    def take(self, *, wait: bool, at_most_s: float | None = None) -> list[tuple[Command, float]]:
+        """All commands, each with when it came. With `wait`, not before there is one, `wake` was called, or so many
+        seconds have passed.
+        """
         with self._changed:
             if wait:
-                self._changed.wait_for(lambda: self._waiting or self._woken)
+                self._changed.wait_for(lambda: self._waiting or self._woken, at_most_s)
             self._woken = False
             taken = list(self._waiting)
             self._waiting.clear()
@@ -137,10 +139,15 @@ def _load(settings: Any, pipe: _Pipe, wake: Callable[[], None]) -> Runner | None
     return None
 
 
-def _serve(runner: Runner, inbox: _Inbox, pipe: _Pipe) -> NoReturn:
+def _serve(runner: Runner, inbox: _Inbox, pipe: _Pipe, spill_after_s: float) -> NoReturn:
     """The main thread: commands in, a step, its outcomes out."""
     while True:
-        for command, arrived in inbox.take(wait=not runner.has_work):
+        is_idle = not runner.has_work
+        spill = runner.spill if is_idle and runner.spill and runner.spill.has_work else None
+        taken = inbox.take(wait=is_idle, at_most_s=spill_after_s if spill else None)
+        if spill and not taken and not runner.has_work:
+            spill.step()
+        for command, arrived in taken:
             try:
                 _obey(command, arrived, runner)
             except Exception as error:  # noqa: BLE001  told to whoever asked, and logged
@@ -204,7 +211,7 @@ def main() -> None:
         os._exit(0)  # the reader thread sits in a read that an ordinary exit would stumble over
     inbox.runner = runner
     pipe.send(Ready(runner.info))
-    _serve(runner, inbox, pipe)
+    _serve(runner, inbox, pipe, first.settings.spill_after_s)
 
 
 if __name__ == "__main__":

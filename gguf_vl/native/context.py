@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,6 +151,31 @@ class Context(Owned):
     def share(self, source: int, target: int, end: int) -> None:
         """Let the empty sequence `target` begin as `source` does, up to position `end`. No cell is copied."""
         llama.llama_memory_seq_cp(self._memory, source, target, 0, end)
+
+    def state_bytes(self, sequence: int) -> int:
+        """Bytes of a sequence's state."""
+        return int(llama.llama_state_seq_get_size(self._context, sequence))
+
+    def save(self, sequence: int, path: Path, note: bytes) -> bool:
+        """Write a sequence's state, and before it a note of whole 32-bit words. False where that failed."""
+        words = (llama.llama_token * (len(note) // 4)).from_buffer_copy(note)
+        written = llama.llama_state_seq_save_file(self._context, os.fsencode(path), sequence, words, len(words))
+        if not written:
+            log.forget()
+        return bool(written)
+
+    def restore(self, sequence: int, path: Path) -> bool:
+        """Fill an empty sequence from a file that `save` wrote. False where that has no room, or is no such file."""
+        with path.open("rb") as stream:
+            room = struct.unpack("<III", stream.read(12))[2]  # behind llama.cpp's magic and version
+        words, n_words = (llama.llama_token * room)(), ctypes.c_size_t()
+        read = llama.llama_state_seq_load_file(
+            self._context, os.fsencode(path), sequence, words, room, ctypes.byref(n_words)
+        )
+        if not read:
+            log.forget()
+            self.cut(sequence, 0)
+        return bool(read)
 
     def cut(self, sequence: int, position: int) -> None:
         """Forget all of a sequence from `position` on."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gguf_vl.engine.disk import Budgeted
 from gguf_vl.engine.embeddings import EmbeddingCache, EmbeddingFiles, fingerprint
 
 ONE = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -17,7 +18,7 @@ N_BYTES = 48 + ONE.nbytes
 
 
 def files(folder: Path, budget: int = 1 << 20, projector: str = "p") -> EmbeddingFiles:
-    return EmbeddingFiles(folder, budget, projector)
+    return EmbeddingFiles(Budgeted(folder, budget), projector)
 
 
 def test_the_least_recently_used_leaves_memory_first_and_the_latest_always_stays() -> None:
