@@ -61,6 +61,8 @@ def _nothing_smaller(_settings: EngineSettings, error: DoesNotFit) -> EngineSett
     raise error
 
 
+MOST_DEATHS = 3
+"""Workers that may die in a row before none is started for a while."""
 _NOTHING_YET = Finished("cancelled", Usage(0, 0, 0), Timings(0.0, 0.0, 0.0, None))
 
 
@@ -84,6 +86,7 @@ class Engine:
 
     The worker starts with `start`, or with the first request. When it dies, the requests it had get `WorkerDied` at
     once, and the next request starts a fresh one. One that gets no further for `hung_s` seconds is ended like that.
+    After `MOST_DEATHS` in a row, with no answer between, nothing is started for `rest_s` seconds.
     With `idle_s` one that had nothing to do for so long is ended too, and its memory given back. Several requests may
     be under way. When memory does not suffice to load, `smaller` says what to try; `settings` are those in force.
     """
@@ -97,6 +100,7 @@ class Engine:
         connect: Connect = WorkerProcess.start,
         hung_s: float = 300.0,
         idle_s: float | None = None,
+        rest_s: float = 60.0,
     ) -> None:
         self.settings = settings
         self._on_progress = on_progress or (lambda _: None)
@@ -104,6 +108,9 @@ class Engine:
         self._connect = connect
         self._hung_s = hung_s
         self._idle_s = idle_s
+        self._rest_s = rest_s
+        self._deaths = 0
+        self._died_at = 0.0
         self._last_used = 0.0
         self._watcher: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
@@ -111,16 +118,25 @@ class Engine:
         self._pending: dict[str, _Pending] = {}
         self._loading: asyncio.Task[EngineInfo] | None = None
         self._complaint = self._hung = ""
-        self._closed = False
+        self._closed = self._unloading = False
 
     async def start(self) -> EngineInfo:
         """Load the model, unless it is loaded. Raises what loading failed with, `WorkerDied` when the worker died."""
         if self._closed:
             raise EngineError("The engine is closed.", "Make a new one.")
+        self._check_deaths()
         if self._loading is None or (self._loading.done() and self._connection is None):
             self._loading = asyncio.create_task(self._load())
             self._loading.add_done_callback(_seen)
         return await asyncio.shield(self._loading)
+
+    def _check_deaths(self) -> None:
+        since = asyncio.get_running_loop().time() - self._died_at
+        if self._deaths >= MOST_DEATHS and since < self._rest_s:
+            raise EngineError(
+                f"The engine's process ended {self._deaths} times in a row; none is started for {self._rest_s:g} s.",
+                "Run `gguf-vl doctor`, or ask with --debug to see why.",
+            )
 
     async def _load(self) -> EngineInfo:
         while True:
@@ -151,6 +167,7 @@ class Engine:
     async def unload(self) -> None:
         """End the worker, and give its memory back, unless it has work; the next request starts one again."""
         if self._connection and not self._pending:
+            self._unloading = True
             await self._connection.close()
 
     async def _watch(self, connection: Connection) -> None:
@@ -241,8 +258,6 @@ class Engine:
             await self._connection.close()
         if self._reader:
             await self._reader
-        if self._watcher:
-            self._watcher.cancel()
 
     @asynccontextmanager
     async def _exchange(self, id: str, command: Command) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
@@ -289,6 +304,11 @@ class Engine:
         if info.done():  # else `start` tells them
             left, self._pending = self._pending, {}
         how = await connection.close()
+        if self._watcher:
+            self._watcher.cancel()
+        if not (failure or self._closed or self._unloading):
+            self._deaths += 1
+            self._died_at = asyncio.get_running_loop().time()
         failure = failure or self._obituary(how, loading=not info.done())
         if not info.done():
             info.set_exception(failure)
@@ -300,6 +320,7 @@ class Engine:
         """Returns, when the worker is gone, the error that loading ended with, where it said one."""
         failure: GgufVlError | None = None
         self._complaint = self._hung = ""
+        self._unloading = False
         while (report := await connection.receive()) is not None:
             match report:
                 case Loading(fraction):
@@ -351,6 +372,7 @@ class Engine:
                 arrivals = (from_plain(error),)
         if not isinstance(report, Published) or (arrivals and isinstance(arrivals[-1], Finished)):
             del self._pending[report.id]
+            self._deaths = 0
         for arrival in arrivals:
             pending.arrivals.put_nowait(arrival)
 

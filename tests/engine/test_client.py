@@ -248,3 +248,34 @@ async def test_a_worker_with_work_is_not_unloaded() -> None:
         assert running.connection is not None
         release.set()
         assert await answered == "red"
+
+
+async def test_workers_that_die_one_after_the_other_are_not_started_for_ever() -> None:
+    running = Engine(SETTINGS, connect=scripted([WorkerDies()]), rest_s=1e9)
+    for _ in range(3):
+        with pytest.raises(WorkerDied):
+            await said(running.generate(ask()))
+    for _ in range(2):
+        with pytest.raises(EngineError, match="3 times in a row"):
+            await said(running.generate(ask()))
+    await running.close()
+
+
+async def test_after_a_rest_another_worker_is_tried() -> None:
+    scripts = [*[[WorkerDies()]] * 3, text("fine again")]
+    running = Engine(SETTINGS, connect=scripted(*scripts), rest_s=0.0)
+    for _ in range(3):
+        with pytest.raises(WorkerDied):
+            await said(running.generate(ask()))
+    assert await said(running.generate(ask())) == "fine again"
+    await running.close()
+
+
+async def test_a_worker_that_answered_before_it_died_is_no_part_of_a_row() -> None:
+    scripts = [text("fine"), [Text("so far"), WorkerDies()]] * 4
+    running = Engine(SETTINGS, connect=scripted(*scripts, text("the last")), rest_s=1e9)
+    for _ in range(4):
+        assert await said(running.generate(ask())) == "fine"
+        with pytest.raises(WorkerDied):
+            await said(running.generate(ask()))
+    await running.close()
