@@ -167,6 +167,9 @@ class Settings:
     reserve: Annotated[int | None, _Size()] = None
     """Bytes kept free on each GPU, or in main memory where there is none."""
 
+    disk_cache: Annotated[int, _Size()] = 4 << 30
+    """Bytes on disk for pictures and chats that were computed before; 0 keeps none."""
+
     proof: Annotated[bool, _Switch()] = True
     """Prove before a model's first answer that the largest picture will find its memory."""
 

@@ -104,6 +104,7 @@ def ask(
             on_progress=lambda done: status.show(f"loading {installed.name} … {done:.0%}"),
             tell=lambda line: print(line, file=sys.stderr),
             prove="first" if settings.proof else "never",
+            disk_cache=settings.disk_cache,
         )
         with BlockingEngine(engine) as blocking:
             if engine.settings.limits != limits:  # loading has found less room than was planned

@@ -66,6 +66,11 @@ class EmbeddingCache:
                 self._kept.popitem(last=False)
 
     @property
+    def disk_bytes(self) -> int:
+        """Bytes kept on disk now."""
+        return self._disk.n_bytes if self._disk else 0
+
+    @property
     def n_bytes(self) -> int:
         """Bytes kept in memory now."""
         with self._lock:
@@ -122,6 +127,11 @@ class EmbeddingFiles:
                     os.unlink(new.name)
                     raise
             os.replace(new.name, self._file(digest))
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes on disk, those of other projectors too."""
+        return self._disk.n_bytes()
 
     def _file(self, digest: str) -> Path:
         name = hashlib.sha256(f"{self._projector} {digest}".encode()).hexdigest()[:40]

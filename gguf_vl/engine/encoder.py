@@ -47,7 +47,8 @@ class Encoder:
     def __init__(
         self, vision: Vision, cache: EmbeddingCache, on_done: Callable[[], None], turns: Turns | None = None
     ) -> None:
-        self.encoded = self.reused = 0
+        self.encoded = self.reused = self.read = 0
+        self.encode_s = 0.0
         self._vision = vision
         self._cache = cache
         self._on_done = on_done
@@ -116,7 +117,7 @@ class Encoder:
         began = self.busy_since = time.perf_counter()
         kept = self._cache.read(current.picture.digest)
         if kept is not None:
-            self.reused += 1
+            self.read += 1
             current.embeddings = kept
             return
         try:
@@ -132,6 +133,7 @@ class Encoder:
             return
         self.encoded += 1
         current.seconds = time.perf_counter() - began
+        self.encode_s += current.seconds
         current.embeddings = embeddings
         self._on_done()
         self._cache.put(current.picture.digest, embeddings)

@@ -64,7 +64,8 @@ class Runner(Owned):
         self._cost = 1.0
         self._drafted = self._accepted = 0
         self._stepping_since: float | None = None
-        self._requests = self._tokens = 0
+        self._requests = self._prompt_tokens = self._answer_tokens = 0
+        self._prefill_s = self._decode_s = 0.0
 
     def _spill(self) -> Spill | None:
         if not self._files:
@@ -173,10 +174,13 @@ class Runner(Owned):
         seconds = time.perf_counter() - began
         prompts = [piece for piece in pieces if not piece.sequence.answered]
         self._tell_cost(pieces, seconds)
-        self._pace.took(sum(piece.end - piece.start for piece in prompts), seconds)
+        n_prompt = sum(piece.end - piece.start for piece in prompts)
+        self._pace.took(n_prompt, seconds)
         for piece in prompts:
             piece.sequence.prefill_s += seconds
-        self._tokens += sum(piece.end - piece.start for piece in pieces)
+        self._prompt_tokens += n_prompt
+        self._prefill_s += seconds if prompts else 0.0
+        self._decode_s += seconds if len(prompts) < len(pieces) else 0.0
         self._advance(pieces)
 
     def _tell_cost(self, pieces: list[Piece], seconds: float) -> None:
@@ -269,6 +273,7 @@ class Runner(Owned):
         if likely := chooser.likely(self._context, row, token):
             sequence.events.append(likely)
         sequence.sampled(token)
+        self._answer_tokens += 1
         sequence.say(sequence.answer.push(self._model.piece(token)))
         if sequence.answer.stopped:
             self._finish(sequence, "stop")
@@ -332,9 +337,18 @@ class Runner(Owned):
             pictures_encoded=encoder.encoded if encoder else 0,
             pictures_reused=encoder.reused if encoder else 0,
             embedding_bytes=self._cache.n_bytes,
-            tokens=self._tokens,
-            tokens_reused=self._seats.tokens_reused,
+            pictures_from_disk=encoder.read if encoder else 0,
+            slots=self._settings.n_seq_max,
+            cells=self._context.n_ctx,
+            kept_cells=self._slots.kept_cells,
             kept_sequences=self._slots.n_kept,
+            prompt_tokens=self._prompt_tokens,
+            tokens_reused=self._seats.tokens_reused,
+            answer_tokens=self._answer_tokens,
+            encode_s=encoder.encode_s if encoder else 0.0,
+            prefill_s=self._prefill_s,
+            decode_s=self._decode_s,
+            disk_bytes=self._cache.disk_bytes + (self._files.n_bytes if self._files else 0),
             preempted=self._seats.preempted,
             spilled=self.spill.written if self.spill else 0,
             restored=self._seats.restored,

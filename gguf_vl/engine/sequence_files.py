@@ -100,6 +100,11 @@ class SequenceFiles:
         self._on_done()
 
     @property
+    def n_bytes(self) -> int:
+        """Bytes on disk, those of other models too."""
+        return self._disk.n_bytes()
+
+    @property
     def is_busy(self) -> bool:
         """Whether a file is still being named."""
         return self._writing is not None and self._writing.is_alive()

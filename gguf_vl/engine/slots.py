@@ -32,7 +32,7 @@ class Slots:
     @property
     def kept_cells(self) -> int:
         """Cells that kept sequences hold, those they share counted for each."""
-        return sum(cells.n for cells in self._kept.values())
+        return sum(cells.n for cells in list(self._kept.values()))  # a list: another thread may ask
 
     def source(self, wanted: Cells, running: Iterable[tuple[int, Cells]]) -> tuple[int | None, int]:
         """The sequence, kept or `running` (with what it has computed), that begins most like it, and so many cells."""

@@ -34,12 +34,14 @@ class PlannedEngine(Engine):
         on_progress: Callable[[float], None] | None = None,
         tell: Tell = lambda _: None,
         prove: Literal["first", "always", "never"] = "first",
+        disk_cache: int = 0,
         connect: Connect = WorkerProcess.start,
     ) -> None:
         self.planned = planned
         self._installed = installed
         self._tell = tell
         self._prove = prove
+        self._disk_cache = disk_cache
         self._failures = 0
         self._remembered: EngineInfo | None = None
         super().__init__(self._as_planned(), on_progress=on_progress, smaller=self._tighten, connect=connect)
@@ -85,6 +87,7 @@ class PlannedEngine(Engine):
             map_weights=plan.map_weights,
             kv_type=plan.load.kv_type,
             embedding_budget=plan.embedding_budget,
+            disk_budget=self._disk_cache,
             n_threads=plan.n_threads,
             proof=self._proof(),
         )

@@ -172,7 +172,7 @@ def test_who_begins_like_another_waits_for_it_and_is_not_held_up_when_that_one_l
     stepped.runner.cancel("a")
     stepped.until("b", "c")
     stats = stepped.runner.stats()
-    assert stats.tokens < 1400  # the words stood there three times
+    assert stats.prompt_tokens < 1400  # the words stood there three times
     assert stats.tokens_reused > 1400
     stepped.runner.close()
 
@@ -187,5 +187,5 @@ def test_a_picture_that_two_want_is_waited_for_and_nothing_spins() -> None:
     assert stepped.ended() == set()
     stepped.until("a", "b")
     assert (stepped.said("a"), stepped.said("b")) == ("circle", "circle")
-    assert stepped.runner.stats().tokens < picture.tokens + 120
+    assert stepped.runner.stats().prompt_tokens < picture.tokens + 120
     stepped.runner.close()

@@ -58,7 +58,7 @@ async def test_what_they_begin_with_is_computed_once() -> None:
     first, *others = sorted(end.timings.tokens_reused for _, end in found)
     assert first == 0
     assert min(others) >= picture
-    assert stats.tokens < 2 * picture + 4 * 40
+    assert stats.prompt_tokens < 2 * picture + 4 * 40
     assert stats.pictures_encoded == 1
 
 
