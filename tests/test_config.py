@@ -61,6 +61,7 @@ def test_every_setting_is_read_from_file_and_environment_alike(config_file: Path
         "image_max_tokens": 1024,
         "mmproj_offload": False,
         "reserve": "1.5G",
+        "disk_cache": "2G",
         "proof": False,
         "threads": 4,
         "detail": "high",

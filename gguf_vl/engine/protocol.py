@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass, fields, is_dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -150,29 +151,43 @@ class LogLine:
 Command = Load | Generate | Prepare | Count | Embed | Cancel | AskStats
 Report = Loading | Ready | Step | Stats | Failed | LogLine
 
+_UNICODE = "surrogatepass"
+"""Text may hold lone surrogates, which stand for bytes on the command line that are not UTF-8."""
 _DATACLASS, _PATH = 1, 2
+_MARK = msgpack.ExtType(_DATACLASS, b"")
+"""The one key of a map that is a dataclass: its name and its values. No JSON can hold such a key."""
 _KNOWN: dict[str, type[Any]] = {
     name: thing
     for name, thing in [*vars(types).items(), *globals().items()]
     if isinstance(thing, type) and is_dataclass(thing)
 }
+_FIELDS = {
+    kind: attrgetter(*names) for kind in _KNOWN.values() if len(names := [each.name for each in fields(kind)]) > 1
+}
+_WITH_JSON = {kind for kind in _KNOWN.values() if any(each.type == "Any" for each in fields(kind))}
 
 
-def _pack(thing: Any) -> msgpack.ExtType:
+def _pack(thing: Any) -> msgpack.ExtType | dict[msgpack.ExtType, list[Any]]:
     if isinstance(thing, Path):
         return msgpack.ExtType(_PATH, os.fsencode(thing))
-    values = [getattr(thing, field.name) for field in fields(thing)]
-    return msgpack.ExtType(_DATACLASS, _packb([type(thing).__name__, *values]))
+    kind = type(thing)
+    values = _FIELDS[kind](thing) if kind in _FIELDS else [getattr(thing, each.name) for each in fields(thing)]
+    return {_MARK: [kind.__name__, *values]}
 
 
 def _unpack(code: int, data: bytes) -> Any:
-    if code == _PATH:
-        return Path(os.fsdecode(data))
-    name, *values = _unpackb(data)
+    return Path(os.fsdecode(data)) if code == _PATH else _MARK
+
+
+def _revive(found: dict[Any, Any]) -> Any:
+    if _MARK not in found:
+        return found
+    name, *values = found[_MARK]
     kind = _KNOWN[name]
-    return kind(
-        *(_listed(value) if each.type == "Any" else value for each, value in zip(fields(kind), values, strict=True))
-    )
+    if kind in _WITH_JSON:
+        pairs = zip(fields(kind), values, strict=True)
+        values = [_listed(value) if each.type == "Any" else value for each, value in pairs]
+    return kind(*values)
 
 
 def _listed(value: Any) -> Any:
@@ -184,23 +199,15 @@ def _listed(value: Any) -> Any:
 
 def dumps(message: Command | Report) -> bytes:
     """One whole frame."""
-    body = _packb(message)
+    body: bytes = msgpack.packb(message, default=_pack, unicode_errors=_UNICODE)
     return LENGTH.pack(len(body)) + body
 
 
 def loads(body: bytes) -> Any:
     """The message in a frame's body."""
-    return _unpackb(body)
-
-
-def _packb(thing: Any) -> bytes:
-    """Text may hold lone surrogates, which stand for bytes on the command line that are not UTF-8."""
-    packed: bytes = msgpack.packb(thing, default=_pack, unicode_errors="surrogatepass")
-    return packed
-
-
-def _unpackb(data: bytes) -> Any:
-    return msgpack.unpackb(data, use_list=False, ext_hook=_unpack, unicode_errors="surrogatepass")
+    return msgpack.unpackb(
+        body, use_list=False, strict_map_key=False, ext_hook=_unpack, object_hook=_revive, unicode_errors=_UNICODE
+    )
 
 
 def read_message(stream: BinaryIO) -> Any | None:
