@@ -31,6 +31,7 @@ from PIL import Image
 from gguf_vl.engine.blocking import BlockingEngine
 from gguf_vl.hardware.machine import probe
 from gguf_vl.media.pictures import load_picture
+from gguf_vl.runtime.bench import peak_resident
 from gguf_vl.runtime.candidates import here
 from gguf_vl.runtime.engines import PlannedEngine
 from gguf_vl.runtime.models import Installed, named
@@ -99,13 +100,9 @@ def answer(engine: BlockingEngine, seen: Picture, n_tokens: int) -> Finished:
 
 
 def worker_peak() -> int:
-    """The highest resident memory of the engine's process so far, bytes (Linux); its present one elsewhere."""
+    """The highest resident memory of the engine's process so far, bytes."""
     worker = next(child for child in psutil.Process().children() if "gguf_vl.engine.worker" in child.cmdline())
-    status = Path(f"/proc/{worker.pid}/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return int(worker.memory_info().rss)
+    return peak_resident(worker.pid)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:

@@ -57,7 +57,9 @@ def python_cost(n_sequences: int) -> float:
     """Microseconds of one step."""
     folder = paths.pocket_dir()
     files = (folder / "pocket-F16.gguf", folder / "mmproj-pocket-F16.gguf")
-    settings = EngineSettings(*files, PictureLimits(16, 64), n_ctx=32_768, n_seq_max=n_sequences, disk_budget=0, speculate=False)
+    settings = EngineSettings(
+        *files, PictureLimits(16, 64), n_ctx=32_768, n_seq_max=n_sequences, disk_budget=0, speculate=False
+    )
     with Runner(settings, lambda _: None) as runner:
         for n in range(n_sequences):
             talk = (Message("user", (f"Number {n}: go on.",)),)

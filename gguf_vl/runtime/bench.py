@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -47,8 +48,10 @@ def bench(
             rows += _rows("a new picture", [_ask(running, picture, "What is this?", tell=tell) for picture in fresh])
             again = [_ask(running, picture, "And what else?", tell=tell) for picture in fresh]
             rows += [_row("first token, a picture asked about again", "s", [each.timings.ttft_s for each in again])]
-        if (resident := _resident(engine)) is not None:
-            rows.append(_row("memory of the worker", "MiB", [resident / (1 << 20)]))
+        if isinstance(engine.connection, WorkerProcess):
+            rows.append(
+                _row("memory of the worker at its peak", "MiB", [peak_resident(engine.connection.pid) / (1 << 20)])
+            )
     return rows
 
 
@@ -62,6 +65,7 @@ def _rows(what: str, ends: list[Finished]) -> Iterator[Row]:
     decode = [each.timings.decode_tps for each in ends if each.timings.decode_tps]
     if decode:
         yield _row(f"writing, {what}", "tokens/s", decode)
+        yield _row("  of which each token", "s", [1 / each for each in decode])
 
 
 def _row(name: str, unit: str, values: list[float]) -> Row:
@@ -86,7 +90,11 @@ def _picture(image_tokens: int, shade: int) -> Picture:
     )
 
 
-def _resident(engine: PlannedEngine) -> int | None:
-    if not isinstance(engine.connection, WorkerProcess):
-        return None
-    return int(psutil.Process(engine.connection.pid).memory_info().rss)
+def peak_resident(pid: int) -> int:
+    """The highest resident memory of a process so far, bytes; what it is now where the system does not tell more."""
+    status = Path(f"/proc/{pid}/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    memory = psutil.Process(pid).memory_info()
+    return int(getattr(memory, "peak_wset", memory.rss))
