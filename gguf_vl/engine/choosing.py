@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gguf_vl.engine.budget import ThinkingBudget
+from gguf_vl.engine.grammar.schema import grammar_of
 from gguf_vl.engine.loops import LoopGuard
-from gguf_vl.engine.schema import grammar_of
 from gguf_vl.engine.tools import grammar_of_tools
 from gguf_vl.errors import UsageError
 from gguf_vl.native.grammar import Grammar

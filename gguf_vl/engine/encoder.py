@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gguf_vl.engine.embeddings import EmbeddingCache
+from gguf_vl.engine.kept.embeddings import EmbeddingCache
 from gguf_vl.engine.sharing import Turns
 from gguf_vl.errors import GgufVlError
 from gguf_vl.native.context import Aborted

@@ -14,8 +14,8 @@ from gguf_vl.types import PATCH, EngineSettings, Message, Picture, Request, Usag
 
 if TYPE_CHECKING:
     from gguf_vl.engine.encoder import Encoder
-    from gguf_vl.engine.sequence_files import SequenceFiles
-    from gguf_vl.engine.slots import Slots
+    from gguf_vl.engine.kept.sequences import SequenceFiles
+    from gguf_vl.engine.kept.slots import Slots
     from gguf_vl.native.model import Model
 
 

@@ -9,18 +9,18 @@ from contextlib import contextmanager
 import numpy as np
 
 from gguf_vl.engine.choosing import Chooser
-from gguf_vl.engine.embeddings import EmbeddingCache, EmbeddingFiles
 from gguf_vl.engine.encoder import Encoder
 from gguf_vl.engine.intake import Intake
+from gguf_vl.engine.kept.embeddings import EmbeddingCache, EmbeddingFiles
+from gguf_vl.engine.kept.sequences import SequenceFiles
+from gguf_vl.engine.kept.slots import Slots
+from gguf_vl.engine.kept.spill import Spill
 from gguf_vl.engine.loaded import Loaded
 from gguf_vl.engine.protocol import Counted, Embedded, Failed, Prepared, Published
 from gguf_vl.engine.schedule import Pace, Piece, schedule
 from gguf_vl.engine.seats import Seats
 from gguf_vl.engine.sequence import Sequence
-from gguf_vl.engine.sequence_files import SequenceFiles
 from gguf_vl.engine.sharing import Turns
-from gguf_vl.engine.slots import Slots
-from gguf_vl.engine.spill import Spill
 from gguf_vl.errors import GgufVlError, to_plain
 from gguf_vl.native.context import Aborted
 from gguf_vl.native.owned import Owned

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from itertools import takewhile
 
 from gguf_vl.engine.cells import Cells
+from gguf_vl.engine.kept.slots import Slots
 from gguf_vl.engine.sequence import Sequence
-from gguf_vl.engine.slots import Slots
 from gguf_vl.errors import Busy
 
 QUEUE = 256

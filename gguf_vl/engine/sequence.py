@@ -15,8 +15,8 @@ from gguf_vl.types import Event, Finished, FinishReason, Progress, Request, Text
 if TYPE_CHECKING:
     from gguf_vl.engine.choosing import Chooser
     from gguf_vl.engine.encoder import Encoding
+    from gguf_vl.engine.kept.sequences import Stored
     from gguf_vl.engine.prompt import Prompt
-    from gguf_vl.engine.sequence_files import Stored
     from gguf_vl.native.context import Context
 
 

@@ -15,8 +15,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from gguf_vl.engine.json_rules import Rules, literal
-from gguf_vl.engine.schema import add_schema
+from gguf_vl.engine.grammar.json_rules import Rules, literal
+from gguf_vl.engine.grammar.schema import add_schema
 from gguf_vl.errors import UsageError
 from gguf_vl.types import CallArguments, CallEnded, CallEvent, CallStarted, Text, Tool, ToolChoice
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gguf_vl.engine.budget import ThinkingBudget
-from tests.engine.grammars import pocket
+from tests.engine.grammar.grammars import pocket
 
 OPEN, CLOSE, WORD = 1, 2, 3
 

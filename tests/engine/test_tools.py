@@ -14,7 +14,7 @@ from gguf_vl.engine.tools import CallArguments, CallEnded, CallStarted, Tool, To
 from gguf_vl.errors import UsageError
 from gguf_vl.native.grammar import Grammar
 from gguf_vl.types import Text
-from tests.engine.grammars import as_said, fulfils, pocket
+from tests.engine.grammar.grammars import as_said, fulfils, pocket
 
 WEATHER = Tool(
     "get_weather",

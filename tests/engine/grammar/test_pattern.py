@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gguf_vl.engine.json_rules import Rules
-from gguf_vl.engine.pattern import expression
+from gguf_vl.engine.grammar.json_rules import Rules
+from gguf_vl.engine.grammar.pattern import expression
 from gguf_vl.errors import UsageError
-from tests.engine.grammars import fulfils
+from tests.engine.grammar.grammars import fulfils
 
 
 def matches(pattern: str, text: str) -> bool:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from gguf_vl.engine.json_rules import MOST_REPEATS
+from gguf_vl.engine.grammar.json_rules import MOST_REPEATS
 from gguf_vl.errors import UsageError
 
 Schema = dict[str, Any]

@@ -11,7 +11,7 @@ import json
 import re
 from typing import NoReturn
 
-from gguf_vl.engine.json_rules import Rules, class_character, literal
+from gguf_vl.engine.grammar.json_rules import Rules, class_character, literal
 
 _Ranges = list[tuple[int, int]]
 """Characters as code points from first to last, both included."""

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from gguf_vl.engine.cells import Cells
+from gguf_vl.engine.kept.sequences import SequenceFiles
+from gguf_vl.engine.kept.slots import Slots
 from gguf_vl.engine.schedule import Pace
-from gguf_vl.engine.sequence_files import SequenceFiles
-from gguf_vl.engine.slots import Slots
 
 if TYPE_CHECKING:
     from gguf_vl.native.context import Context

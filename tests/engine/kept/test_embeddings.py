@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gguf_vl.engine.disk import Budgeted
-from gguf_vl.engine.embeddings import EmbeddingCache, EmbeddingFiles, fingerprint
+from gguf_vl.engine.kept.disk import Budgeted
+from gguf_vl.engine.kept.embeddings import EmbeddingCache, EmbeddingFiles, fingerprint
 
 ONE = np.arange(12, dtype=np.float32).reshape(3, 4)
 N_BYTES = 48 + ONE.nbytes

@@ -14,10 +14,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from llama_cpp import llama_cpp as llama
 
-from gguf_vl.engine.schema import grammar_of
+from gguf_vl.engine.grammar.schema import grammar_of
 from gguf_vl.errors import UsageError
 from gguf_vl.native.grammar import Grammar
-from tests.engine.grammars import fulfils, pocket
+from tests.engine.grammar.grammars import fulfils, pocket
 
 BOX = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 1000}, "minItems": 4, "maxItems": 4}
 INVOICE = {

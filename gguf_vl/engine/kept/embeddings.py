@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gguf_vl import paths
-from gguf_vl.engine.disk import Budgeted
+from gguf_vl.engine.kept.disk import Budgeted
 from gguf_vl.types import EngineSettings
 
 if TYPE_CHECKING:

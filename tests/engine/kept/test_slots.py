@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from gguf_vl.engine.cells import Cells
-from gguf_vl.engine.slots import Slots
+from gguf_vl.engine.kept.slots import Slots
 from gguf_vl.native.context import Context
 from tests.engine.test_cells import picture
 

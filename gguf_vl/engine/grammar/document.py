@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from gguf_vl.engine import schema_keywords as keywords
-from gguf_vl.engine.schema_keywords import ANNOTATIONS, Schema, wrong
+from gguf_vl.engine.grammar import keywords
+from gguf_vl.engine.grammar.keywords import ANNOTATIONS, Schema, wrong
 
 _MOST_STEPS = 100
 """References that lead to references, or `allOf` inside `allOf`."""

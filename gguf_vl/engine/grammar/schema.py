@@ -20,11 +20,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gguf_vl.engine import json_rules, pattern
-from gguf_vl.engine import schema_keywords as keywords
-from gguf_vl.engine.json_rules import Rules
-from gguf_vl.engine.schema_document import Document
-from gguf_vl.engine.schema_keywords import KEYWORDS, Schema, escaped, only, wrong
+from gguf_vl.engine.grammar import json_rules, keywords, pattern
+from gguf_vl.engine.grammar.document import Document
+from gguf_vl.engine.grammar.json_rules import Rules
+from gguf_vl.engine.grammar.keywords import KEYWORDS, Schema, escaped, only, wrong
 
 _FORMATS = ("date", "time", "date-time", "uuid")
 _MOST_SCHEMAS = 10_000

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from gguf_vl import __version__, paths
 from gguf_vl.engine.cells import Cells
-from gguf_vl.engine.disk import Budgeted
-from gguf_vl.engine.embeddings import fingerprint
+from gguf_vl.engine.kept.disk import Budgeted
+from gguf_vl.engine.kept.embeddings import fingerprint
 from gguf_vl.types import EngineSettings
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What is kept so that nothing is computed twice: sequences in the cache and on disk, embeddings of pictures."""
