@@ -39,7 +39,7 @@ class Intake:
         slots: Slots,
         files: SequenceFiles | None,
     ) -> None:
-        self.prompts = PromptBuilder(model)
+        self._prompts = PromptBuilder(model)
         self._settings = settings
         self._model = model
         self._n_ctx = n_ctx
@@ -49,7 +49,7 @@ class Intake:
 
     def to_answer(self, request: Request, arrived: float) -> Sequence:
         """A request that came at `arrived` of `time.perf_counter`."""
-        prompt, n_dropped = self.prompts.fitted(request, self._n_ctx)
+        prompt, n_dropped = self._prompts.fitted(request, self._n_ctx)
         self._check(prompt)
         limit = min(self._n_ctx - prompt.n_tokens, request.sampling.max_tokens or self._n_ctx)
         sequence = Sequence(request.id, request, prompt, arrived, limit=limit, n_dropped=n_dropped)
@@ -64,7 +64,7 @@ class Intake:
 
     def ahead(self, id: str, messages: tuple[Message, ...]) -> Sequence:
         """A conversation as far as it is written."""
-        prompt = self.prompts.build(messages, is_open=True)
+        prompt = self._prompts.build(messages, is_open=True)
         self._check(prompt)
         sequence = Sequence(id, Request(messages), prompt, time.perf_counter())
         self._want_pictures(sequence, urgent=False)
@@ -81,8 +81,17 @@ class Intake:
 
     def count(self, request: Request) -> Usage:
         """What a request's prompt takes."""
-        prompt = self.prompts.build(request.messages, tools=request.tools)
+        prompt = self._prompts.build(request.messages, tools=request.tools)
         return Usage(prompt.n_tokens, prompt.image_tokens, 0)
+
+    def remember(self, sequence: Sequence) -> None:
+        """Know an answer's tokens by its text, however it ended, for a conversation that goes on with it.
+
+        Not where they say more than the text: thoughts, calls, what a stop string cut off, half a character.
+        """
+        said = b"".join(map(self._model.piece, sequence.answered)).decode("utf-8", errors="replace")
+        if sequence.text.strip() and said.strip() == sequence.text.strip():
+            self._prompts.remember(sequence.text, sequence.answered)
 
     def _check(self, prompt: Prompt) -> None:
         for part in prompt.parts:

@@ -111,6 +111,7 @@ class Runner(Owned):
         if self._encoder:
             self._encoder.abandon(id)
         for sequence in [each for each in self._seats if each.id == id]:
+            self._intake.remember(sequence)
             self._seats.remove(sequence)
             sequence.close()
 
@@ -287,8 +288,7 @@ class Runner(Owned):
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         end = sequence.end(reason)
         self._outcomes.append(Published(sequence.id, (*sequence.events, end), end))
-        if reason == "stop" and not sequence.answer.stopped:
-            self._intake.prompts.remember(sequence.text, sequence.answered)
+        self._intake.remember(sequence)
         sequence.events = []
         self._seats.leave(sequence)
         sequence.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -189,16 +190,23 @@ def test_with_tokens_guessed_ahead(cold: list[str], monkeypatch: pytest.MonkeyPa
     assert not always or stats.accepted > 8  # the list says the same words for each shape
 
 
-async def test_a_follow_up_begins_behind_the_answer_before_it() -> None:
+@pytest.mark.parametrize("ended", ["stop", "length", "cancelled"])
+async def test_a_follow_up_begins_behind_the_answer_before_it(ended: str) -> None:
     first = (Message("user", (the_picture("red circle", "blue square"), "Describe the picture.")),)
     async with Engine(settings()) as engine:
-        said = await answer(engine, first)
+        asked, said = Request(first, replace(GREEDY, max_tokens=8 if ended == "length" else 60)), ""
+        async for event in engine.generate(asked):
+            said += event.text if isinstance(event, Text) else ""
+            if ended == "cancelled" and len(said) > 12:
+                await engine.cancel(asked.id)
+        assert isinstance(event, Finished)
+        assert event.finish_reason == ended
         second = (*first, Message("assistant", (said,)), Message("user", ("How many shapes are there?",)))
         events = [event async for event in engine.generate(Request(second, GREEDY))]
     end = events[-1]
     assert isinstance(end, Finished)
     assert "".join(event.text for event in events if isinstance(event, Text)) == "2"
-    assert end.timings.tokens_reused > end.usage.image_tokens + 20
+    assert end.timings.tokens_reused > end.usage.image_tokens + 14
     assert end.usage.prompt_tokens - end.timings.tokens_reused < 24  # the answer's own tokens were met again
 
 

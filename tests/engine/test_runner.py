@@ -161,6 +161,23 @@ def test_after_a_failed_step_only_what_was_open_is_lost(two: Stepped, monkeypatc
     assert two.said("c")
 
 
+def test_an_answer_with_thoughts_is_not_known_by_its_text_alone(two: Stepped) -> None:
+    """Its tokens would say the thoughts again."""
+    model, intake = two.runner._model, two.runner._intake
+    talk = (Message("user", ("Hello!",)), Message("assistant", ("red",)), Message("user", ("And?",)))
+
+    def n_tokens_after(answered: str) -> int:
+        sequence = intake.to_answer(Request(talk[:1], GREEDY), arrived=0.0)
+        sequence.answered, sequence.text = model.tokenize(answered), "red"
+        intake.remember(sequence)
+        sequence.close()
+        return intake.count(Request(talk)).prompt_tokens
+
+    as_written = intake.count(Request(talk)).prompt_tokens
+    assert n_tokens_after("It was red.red") == as_written
+    assert n_tokens_after("\n\nred") == as_written + len(model.tokenize("\n\nred")) - len(model.tokenize("red"))
+
+
 def test_who_begins_like_another_waits_for_it_and_is_not_held_up_when_that_one_leaves() -> None:
     stepped = Stepped(settings(n_seq_max=4))
     long = "word " * 900
