@@ -3,7 +3,7 @@
 
     scripts/bench_peers.py MODEL --mmproj FILE --llama-server PATH --llama-cpp-python PYTHON
                            [--ctx 8192] [--slots 4] [--threads N] [--kv-type f16] [--image-max-tokens 1024]
-                           [--size 512x512] [--rounds 3] [--requests 2000] [--out FOLDER]
+                           [--size 512x512] [--rounds 3] [--patience 300] [--requests 2000] [--out FOLDER]
 
 A table goes to standard error, JSON to standard output; with --out both are in that folder too, with the servers' logs
 and the drawing. `gguf_vl` is the engine driven directly: our own HTTP server does not exist yet, so that neither HTTP
@@ -29,7 +29,7 @@ a context, as many threads, the same KV type and as many cells behind each of on
 It takes turns with the engine without guesses, so that both meet the same machine.
 
 What other programs took of the processors meanwhile is in the table's last line: where that is more than a few per
-cent, the figures above it say nothing.
+cent, the figures above it say nothing. With --patience, each part of a round waits so long for a second of quiet.
 
 Peak memory is the highest resident set (VmHWM) of the server's process, or of our worker's, after all that: mapped
 weights are among it. With --requests, each peer starts anew and gets so many requests of all kinds, the same for each
@@ -110,12 +110,15 @@ def measure(peer: Peer, args: argparse.Namespace) -> Figures:
     warm_up(peer, args.size)
     others = Others(peer.pid)
     for number in range(args.rounds):
+        others.wait(args.patience)
         look(peer, figures, number, args.size)
+        figures.disturbed("pictures", others.share())
         tell(f"{peer.name}: pictures of round {number + 1} of {args.rounds}")
         for n_clients in CLIENTS:
+            others.wait(args.patience)
             figures.decoded(n_clients, write(peer, number, n_clients))
+            figures.disturbed(f"{n_clients} at once", others.share())
             tell(f"{peer.name}: {n_clients} at once, {figures.total[n_clients][-1]:.2f} tokens/s")
-        figures.others.append(others.share())
     figures.peak = peak(peer.pid)
     return figures
 
@@ -129,9 +132,11 @@ def without_guesses(settings: EngineSettings, banned: Sequence[int], args: argpa
         depth = engine.n_prompt(prompt(0, 0))
         for number in range(args.rounds):
             for n_clients in (1, 4):
+                others.wait(args.patience)
                 figures.decoded(n_clients, write(engine, number, n_clients))
+                figures.disturbed(f"{n_clients} at once", others.share())
                 bare.steady.setdefault(n_clients, []).append(loop.rate(n_clients, depth, LONG))
-            figures.others.append(others.share())
+                bare.disturbed(f"{n_clients} at once", others.share())
             tell(f"gguf_vl without guesses, and the bare loop: round {number + 1} of {args.rounds}")
     return {table.PLAIN: column(figures), table.LOOP: column(bare)}
 
@@ -142,7 +147,7 @@ def column(figures: Figures) -> dict[str, float]:
     totals, steady = (table.ALONE, table.FOUR, table.EIGHT), (table.STEADY_ALONE, table.STEADY_FOUR)
     found |= {row: figures.total.get(n_clients, []) for n_clients, row in zip(CLIENTS, totals, strict=True)}
     found |= {row: figures.steady.get(n_clients, []) for n_clients, row in zip(CLIENTS, steady, strict=False)}
-    found[table.OTHERS] = [100 * share for share in figures.others]
+    found[table.OTHERS] = [100 * share for shares in figures.others.values() for share in shares]
     middle = {row: statistics.median(values) for row, values in found.items() if values}
     return middle | ({table.PEAK: figures.peak / 2**20} if figures.peak else {})
 
@@ -237,6 +242,7 @@ def main() -> None:
     parser.add_argument("--image-max-tokens", type=int, default=1024)
     parser.add_argument("--size", type=_size, default=(512, 512), help="of the pictures, pixels")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for a quiet machine, each time")
     parser.add_argument("--requests", type=int, default=0, help="how many to follow the memory over")
     parser.add_argument("--seed", type=int, default=1, help="of those requests")
     parser.add_argument("--out", type=Path, help="a folder for the results, the drawing and the servers' logs")

@@ -27,7 +27,7 @@ CLIENTS = (1, 4, 8)
 class Figures:
     """Of every round: seconds to the first token by kind, with their parts; rates by the number of clients, over all
     and while all of them were decoding; what was answered about the pictures never seen; the share of the
-    processors that others took meanwhile; the peak of the memory, bytes.
+    processors that others took in each part of a round; the peak of the memory, bytes.
     """
 
     ttft: dict[str, list[float]] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Figures:
     total: dict[int, list[float]] = field(default_factory=dict)
     steady: dict[int, list[float]] = field(default_factory=dict)
     answers: list[str] = field(default_factory=list)
-    others: list[float] = field(default_factory=list)
+    others: dict[str, list[float]] = field(default_factory=dict)
     peak: int | None = None
 
     def took(self, kind: str, answer: Answer) -> None:
@@ -49,6 +49,10 @@ class Figures:
         self.total.setdefault(n_clients, []).append(total_rate(answers))
         if (rate := steady_rate(answers)) is not None:
             self.steady.setdefault(n_clients, []).append(rate)
+
+    def disturbed(self, part: str, share: float) -> None:
+        """Keep what others took of the processors during a part of a round."""
+        self.others.setdefault(part, []).append(share)
 
     def middle_parts(self, kind: str) -> dict[str, float]:
         """Where the seconds to the first token went, the middle of each part; empty where the peer does not tell."""

@@ -22,8 +22,12 @@ def peak(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
+QUIET = 0.05
+"""The share of the processors that others may take of a quiet machine."""
+
+
 class Others:
-    """How much of the processors all but some processes and this one have taken since it was last asked."""
+    """How much of the processors all but some processes and this one take, since it was last asked."""
 
     def __init__(self, *pids: int) -> None:
         self._processes = [psutil.Process(), *map(psutil.Process, pids)]
@@ -34,6 +38,16 @@ class Others:
         before, self._before = self._before, self._now()
         seconds, all_of_it, own = (now - then for now, then in zip(self._before, before, strict=True))
         return max(0.0, (all_of_it - own) / (seconds * (psutil.cpu_count() or 1)))
+
+    def wait(self, patience: float) -> None:
+        """Wait for a second in which they take next to nothing, but no longer than so many seconds."""
+        until = time.monotonic() + patience
+        while time.monotonic() < until:
+            self._before = self._now()
+            time.sleep(1)
+            if self.share() <= QUIET:
+                break
+        self._before = self._now()
 
     def _now(self) -> tuple[float, float, float]:
         times = psutil.cpu_times()
