@@ -15,7 +15,9 @@ llama_cpp.server does that in Python, which costs it some time for every token.
 Seconds to the first token, from sending the question to the first text of the answer. Pictures are noise as PNG, new in
 each round and the same for all:
     a picture never seen          its parts for us: read (and resize), encode, prefill, the rest
-    the next question             the picture, the question, the answer as it was given, and another question
+    the next question             the picture, the question, the answer as it was given, and another question. The
+                                  garbage of random weights reads as other tokens than it was made of (24 of the 2B's
+                                  as 120), which all must compute anew: only trained weights, as pocket's, tell of this
     the same picture, new chat    another question about it
     behind another system prompt  the same again, with a system prompt no round had before
     a picture prepared before     `Engine.prepare` was done with it; the others know no such thing, so that it is held
