@@ -81,6 +81,8 @@ class Encoder:
             wanted.wanted_by.add(by)
             wanted.urgent |= urgent
             if self._thread is None:
+                if self._turns:
+                    self._turns.rest()
                 self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
                 self._thread.start()
             return wanted

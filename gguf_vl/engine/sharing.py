@@ -3,15 +3,17 @@
 Both on one CPU would wait for each other's spinning threads. So they take turns, each with all of the threads: between
 two nodes the encoder lets a step go first, once it has computed for as long as the latest step took. One node of a
 large picture may last for seconds. A step that has waited for `PATIENCE_S` goes on beside it, with one thread: a single
-one spins for nobody.
+one spins for nobody. Who lets the other go on gives up the threads that OpenMP keeps for it (`native/openmp.py`).
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from gguf_vl.native import openmp
 
 PATIENCE_S = 1.0
 """Seconds a step waits for the encoder to end a node. Beside it both are slow: shorter waits cost more than they
@@ -20,13 +22,15 @@ _LATELY_S = 1.0
 
 
 class Turns:
-    """One processor for a loop's thread and an encoder's."""
+    """One processor for a loop's thread and an encoder's. `rest` is called on the one whose turn is over."""
 
-    def __init__(self) -> None:
+    def __init__(self, rest: Callable[[], None] = openmp.rest) -> None:
+        self.rest = rest
         self._changed = threading.Condition()
         self._wanted = False
         self._stepping = False
         self._encoding = False
+        self._has_picture = False
         self._since = 0.0
         self._step_s = 0.0
         self._stepped = float("-inf")
@@ -47,6 +51,8 @@ class Turns:
         try:
             yield alone
         finally:
+            if self._has_picture:
+                self.rest()
             with self._changed:
                 self._stepped = time.perf_counter()
                 self._step_s = self._stepped - began
@@ -56,15 +62,18 @@ class Turns:
     @contextmanager
     def encode(self) -> Iterator[None]:
         """The encoder's turns, inside; it calls `let_go` now and then."""
+        self._has_picture = True
         self._take()
         try:
             yield
         finally:
+            self._has_picture = False
             self._give()
 
     def let_go(self) -> None:
         """Between two nodes: let a waiting step go first, where the encoder has had its share."""
         if self._wanted and time.perf_counter() - self._since >= self._step_s:
+            self.rest()
             self._give()
             self._take()
 
