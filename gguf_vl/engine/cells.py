@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -137,9 +137,11 @@ class Cells:
         return cells
 
     def copy(self, end: int) -> Cells:
-        """The first cells alone, which end outside a picture."""
+        """The first cells alone, which end outside a picture; their pictures without pixels."""
         first = Cells()
         first.n = end
-        first.pictures = [placed for placed in self.pictures if placed.end <= end]
+        first.pictures = [
+            replace(placed, picture=replace(placed.picture, rgb=b"")) for placed in self.pictures if placed.end <= end
+        ]
         first._keys = self._keys[: max(end, 1)].copy()
         return first

@@ -36,11 +36,16 @@ class Encoding:
     def is_done(self) -> bool:
         return self.embeddings is not None or self.failure is not None
 
+    def is_wanted(self, picture: Picture) -> bool:
+        """Whether it is of that picture, and not being given up."""
+        return self.picture.digest == picture.digest and bool(self.wanted_by)
+
 
 class Encoder:
-    """One picture at a time, on a thread that lives while there are pictures. `on_done` is called there for each.
+    """One picture at a time, on a thread that lives while there are pictures. `on_done` is called for each, on another.
 
-    With `turns` it shares the processor with the loop. Every method but `on_done` belongs to the loop's thread, and
+    A picture that is only prepared makes way for one that is asked about; what is on disk is read beside all that. With
+    `turns` the thread shares the processor with the loop. Every method but `on_done` belongs to the loop's thread, and
     `abandon` may be called from any.
 
     The thread ends because OpenMP counts the threads it keeps for it: with those, more than the cores, its barriers put
@@ -57,6 +62,7 @@ class Encoder:
         self._on_done = on_done
         self._turns = turns
         self._lock = threading.Lock()
+        self._reading: dict[str, Encoding] = {}
         self._waiting: dict[str, Encoding] = {}
         self._current: Encoding | None = None
         self._closed = False
@@ -74,22 +80,50 @@ class Encoder:
             if kept is not None:
                 self.reused += 1
                 return Encoding(picture, embeddings=kept)
-            if self._current and self._current.wanted_by and self._current.picture.digest == picture.digest:
-                wanted = self._current
-            else:
-                wanted = self._waiting.setdefault(picture.digest, Encoding(picture))
+            known = (self._reading.get(picture.digest), self._waiting.get(picture.digest), self._current)
+            wanted = next((each for each in known if each and each.is_wanted(picture)), None)
+            if wanted is None:
+                wanted = Encoding(picture)
+                self._find(wanted)
             wanted.wanted_by.add(by)
             wanted.urgent |= urgent
-            if self._thread is None:
-                if self._turns:
-                    self._turns.rest()
-                self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
-                self._thread.start()
+            if urgent and self._current not in (None, wanted) and not self._current.urgent:
+                self._vision.abort()  # it begins again behind this one
             return wanted
+
+    def _find(self, wanted: Encoding) -> None:
+        """Read a picture's embeddings, or have it encoded."""
+        if self._cache.is_on_disk(wanted.picture.digest):
+            self._reading[wanted.picture.digest] = wanted
+            threading.Thread(target=self._read, args=(wanted,), name="reads embeddings", daemon=True).start()
+        else:
+            self._queue(wanted)
+
+    def _read(self, wanted: Encoding) -> None:
+        found = self._cache.read(wanted.picture.digest)
+        is_right = found is not None and found.shape == (wanted.picture.tokens, self._vision.width)
+        with self._lock:
+            del self._reading[wanted.picture.digest]
+            if is_right:
+                self.read += 1
+                wanted.embeddings = found
+            elif wanted.wanted_by and not self._closed:
+                self._queue(wanted)
+        self._on_done()
+
+    def _queue(self, wanted: Encoding) -> None:
+        self._waiting[wanted.picture.digest] = wanted
+        if self._thread is None:
+            if self._turns:
+                self._turns.rest()
+            self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
+            self._thread.start()
 
     def abandon(self, by: str) -> None:
         """Encode nothing any more that only `by` wants; what is half done is stopped."""
         with self._lock:
+            for reading in self._reading.values():
+                reading.wanted_by.discard(by)
             for digest, waiting in list(self._waiting.items()):
                 waiting.wanted_by.discard(by)
                 if not waiting.wanted_by:
@@ -112,6 +146,8 @@ class Encoder:
             with self._lock:
                 self._current = None
                 self.busy_since = None
+                if current.wanted_by and not current.is_done and not self._closed:
+                    self._waiting[digest] = current
             self._on_done()
 
     def _between_nodes(self) -> None:
@@ -121,11 +157,6 @@ class Encoder:
 
     def _encode(self, current: Encoding) -> None:
         began = self.busy_since = time.perf_counter()
-        kept = self._cache.read(current.picture.digest)
-        if kept is not None:
-            self.read += 1
-            current.embeddings = kept
-            return
         try:
             if self._turns:
                 with self._turns.encode():

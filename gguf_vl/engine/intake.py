@@ -13,7 +13,6 @@ from gguf_vl.errors import DoesNotFit, UsageError
 from gguf_vl.types import PATCH, EngineSettings, Message, Picture, Request, Usage
 
 if TYPE_CHECKING:
-    from gguf_vl.engine.encoder import Encoder
     from gguf_vl.engine.kept.sequences import SequenceFiles
     from gguf_vl.engine.kept.slots import Slots
     from gguf_vl.native.model import Model
@@ -24,7 +23,7 @@ _WORTH_READING = 256
 
 
 class Intake:
-    """Makes sequences for a model with a context of `n_ctx` cells. Without an `encoder` it takes no pictures.
+    """Makes sequences for a model with a context of `n_ctx` cells. It takes pictures where it `sees`.
 
     Raises `UsageError` for what cannot be asked so, `DoesNotFit` for what is longer than the context.
     """
@@ -35,7 +34,7 @@ class Intake:
         model: Model,
         n_ctx: int,
         *,
-        encoder: Encoder | None,
+        sees: bool,
         slots: Slots,
         files: SequenceFiles | None,
     ) -> None:
@@ -43,12 +42,14 @@ class Intake:
         self._settings = settings
         self._model = model
         self._n_ctx = n_ctx
-        self._encoder = encoder
+        self._sees = sees
         self._slots = slots
         self._files = files
 
     def to_answer(self, request: Request, arrived: float) -> Sequence:
         """A request that came at `arrived` of `time.perf_counter`."""
+        if request.sampling.max_tokens is not None and request.sampling.max_tokens < 1:
+            raise UsageError(f"An answer of {request.sampling.max_tokens} tokens.", "Ask for at least one.")
         prompt, n_dropped = self._prompts.fitted(request, self._n_ctx)
         self._check(prompt)
         limit = min(self._n_ctx - prompt.n_tokens, request.sampling.max_tokens or self._n_ctx)
@@ -58,8 +59,7 @@ class Intake:
             for part in prompt.parts:
                 sequence.drafter.extend((PICTURE,) if isinstance(part, Picture) else part)
         sequence.chooser = Chooser(self._model, request, window=self._n_ctx, thinking=prompt.thinking)
-        self._want_pictures(sequence, urgent=True)
-        self._look_on_disk(sequence)
+        self._look_back(sequence)
         return sequence
 
     def ahead(self, id: str, messages: tuple[Message, ...]) -> Sequence:
@@ -67,8 +67,7 @@ class Intake:
         prompt = self._prompts.build(messages, is_open=True)
         self._check(prompt)
         sequence = Sequence(id, Request(messages), prompt, time.perf_counter())
-        self._want_pictures(sequence, urgent=False)
-        self._look_on_disk(sequence)
+        self._look_back(sequence)
         return sequence
 
     def to_embed(self, id: str, text: str, arrived: float) -> Sequence:
@@ -104,19 +103,17 @@ class Intake:
                 "Use a larger `--ctx`, fewer or smaller pictures (`--detail low`), or a shorter text.",
             )
 
-    def _want_pictures(self, sequence: Sequence, *, urgent: bool) -> None:
-        for placed in sequence.cells.pictures:
-            assert self._encoder  # else it had been refused
-            sequence.encodings.append(self._encoder.want(placed.picture, sequence.id, urgent=urgent))
-
-    def _look_on_disk(self, sequence: Sequence) -> None:
+    def _look_back(self, sequence: Sequence) -> None:
+        """What of it is computed already, here or on disk."""
+        _, sequence.expected = self._slots.source(sequence.cells, ())
         if self._files:
-            _, n_kept = self._slots.source(sequence.cells, ())
-            sequence.stored = self._files.find(sequence.cells, more_than=n_kept + _WORTH_READING)
+            sequence.stored = self._files.find(sequence.cells, more_than=sequence.expected + _WORTH_READING)
+        if sequence.stored:
+            sequence.expected = sequence.cells.reusable(sequence.stored.cells)
 
     def _check_picture(self, picture: Picture) -> None:
         limits = self._settings.limits
-        if self._encoder is None:
+        if not self._sees:
             raise UsageError("This model reads text only, it has no projector.", "Choose another: `gguf-vl list`.")
         whole = len(picture.rgb) == 3 * picture.width * picture.height
         fits = limits.min_tokens <= picture.tokens <= limits.max_tokens

@@ -16,6 +16,7 @@ from gguf_vl.engine.kept.sequences import SequenceFiles
 from gguf_vl.engine.kept.slots import Slots
 from gguf_vl.engine.kept.spill import Spill
 from gguf_vl.engine.loaded import Loaded
+from gguf_vl.engine.pictures import Pictures
 from gguf_vl.engine.protocol import Counted, Embedded, Failed, Prepared, Published
 from gguf_vl.engine.schedule import Pace, Piece, schedule
 from gguf_vl.engine.seats import Seats
@@ -35,8 +36,8 @@ Outcome = Published | Prepared | Counted | Embedded | Failed
 class Runner(Owned):
     """A model with its projector and context, and all requests that are under way.
 
-    Everything but `interrupt` belongs to the thread that made it. `wake` is called on another one when a picture is
-    encoded, so that `step` has something to do again.
+    Everything but `interrupt` and `stats` belongs to the thread that made it. `wake` is called on another one when a
+    picture is encoded, so that `step` has something to do again.
     """
 
     def __init__(
@@ -51,21 +52,26 @@ class Runner(Owned):
         self._encoder = Encoder(loaded.vision, self._cache, wake, self._turns) if loaded.vision else None
         self._slots = Slots(self._context)
         self._files = SequenceFiles.of(settings, wake)
-        self._intake = Intake(
-            settings, self._model, self._context.n_ctx, encoder=self._encoder, slots=self._slots, files=self._files
-        )
-        self._seats = Seats(self._slots, n_ctx=self._context.n_ctx, n_seq_max=settings.n_seq_max)
+        n_ctx, sees = self._context.n_ctx, self._encoder is not None
+        self._intake = Intake(settings, self._model, n_ctx, sees=sees, slots=self._slots, files=self._files)
+        self._pictures = self._wanted()
+        self._seats = Seats(self._slots, n_ctx=n_ctx, n_seq_max=settings.n_seq_max)
         self._batch = self._context.batch()
         self._pace = Pace(self._batch.size)
         self.spill = self._spill()
         self._outcomes: list[Outcome] = []
+        self._rows: list[int] = []
+        self._native_s = 0.0
         self._decoding: frozenset[str] = frozenset()
-        self._plain_s: dict[int, float] = {}
-        self._cost = 1.0
         self._drafted = self._accepted = 0
         self._stepping_since: float | None = None
         self._requests = self._prompt_tokens = self._answer_tokens = 0
         self._prefill_s = self._decode_s = 0.0
+
+    def _wanted(self) -> Pictures | None:
+        if not self._encoder:
+            return None
+        return Pictures(self._encoder, self._model.embedding_width, self._settings.embedding_budget)
 
     def _spill(self) -> Spill | None:
         if not self._files:
@@ -135,6 +141,8 @@ class Runner(Owned):
         try:
             self._fail_unseen()
             self._seats.admit()
+            if self._pictures:
+                self._pictures.want(self._seats)
             work = schedule(self._seats.open, self._batch.size, self._n_prefill(), self._n_outputs())
             for pieces, decode in (
                 (work.text, self._decode_text),
@@ -157,8 +165,9 @@ class Runner(Owned):
 
     def _compute(self, pieces: list[Piece], decode: Callable[[list[Piece]], bool]) -> None:
         pieces = [piece for piece in pieces if piece.sequence.slot is not None]  # not put back a moment ago
+        if not pieces:
+            return
         self._decoding = frozenset(piece.sequence.id for piece in pieces)
-        began = time.perf_counter()
         try:
             done = decode(pieces)
         except Aborted:
@@ -168,29 +177,23 @@ class Runner(Owned):
             return
         finally:
             self._decoding = frozenset()
-        if not done:
-            if alone := self._seats.make_room():
-                self._finish(alone, "length")
-            return
-        seconds = time.perf_counter() - began
-        prompts = [piece for piece in pieces if not piece.sequence.answered]
-        self._tell_cost(pieces, seconds)
-        n_prompt = sum(piece.end - piece.start for piece in prompts)
-        self._pace.took(n_prompt, seconds)
+        if done:
+            self._count(pieces)
+            self._advance(pieces)
+        elif alone := self._seats.make_room():
+            self._finish(alone, "length")
+
+    def _count(self, pieces: list[Piece]) -> None:
+        """What was computed, and how long it took."""
+        prompts = [piece for piece in pieces if not piece.sequence.is_generating]
+        n_prompt, n_answers = sum(piece.end - piece.start for piece in prompts), len(pieces) - len(prompts)
+        seconds, drafted = self._native_s, any(piece.draft for piece in pieces)
+        self._pace.took(seconds, n_prompt=n_prompt, n_answers=n_answers, drafted=drafted)
         for piece in prompts:
             piece.sequence.prefill_s += seconds
         self._prompt_tokens += n_prompt
         self._prefill_s += seconds if prompts else 0.0
-        self._decode_s += seconds if len(prompts) < len(pieces) else 0.0
-        self._advance(pieces)
-
-    def _tell_cost(self, pieces: list[Piece], seconds: float) -> None:
-        """How much longer this step took than one of the same answers without drafts, as those took of late."""
-        if all(piece.sequence.is_generating for piece in pieces):
-            plain = self._plain_s.get(len(pieces), 0.0)
-            if not any(piece.draft for piece in pieces):
-                self._plain_s[len(pieces)] = seconds if not plain else plain + 0.2 * (seconds - plain)
-            self._cost = seconds / plain if plain else 1.0
+        self._decode_s += seconds if n_answers else 0.0
 
     def _decode_text(self, pieces: list[Piece]) -> bool:
         self._batch.clear()
@@ -212,7 +215,7 @@ class Runner(Owned):
             placed, slot = piece.placed, piece.sequence.slot
             assert placed
             assert slot is not None
-            embeddings = piece.sequence.encoding_of(placed).embeddings
+            embeddings = piece.sequence.encodings[placed.start].embeddings
             assert embeddings is not None
             cells = slice(piece.start - placed.start, piece.end - placed.start)
             self._batch.add_embeddings(slot, embeddings[cells], placed.positions[:, cells])
@@ -224,22 +227,33 @@ class Runner(Owned):
 
     def _decode(self) -> bool:
         if self._turns is None:
-            return self._context.decode(self._batch)
+            return self._timed()
         with self._turns.step() as alone:
             self._context.use_threads(self._settings.n_threads if alone else 1)
-            return self._context.decode(self._batch)
+            return self._timed()
+
+    def _timed(self) -> bool:
+        began = time.perf_counter()
+        done = self._context.decode(self._batch)
+        self._native_s = time.perf_counter() - began
+        return done
 
     def _advance(self, pieces: list[Piece]) -> None:
         """Every piece is in the cache: sample behind those that end their sequence."""
         for piece, row in zip(pieces, self._rows, strict=True):
             sequence = piece.sequence
             sequence.computed = piece.end
+            if piece.placed and piece.end == piece.placed.end:
+                sequence.release(piece.placed)
             if sequence.chooser:
                 sequence.tell_progress()
             if sequence.computed < sequence.cells.n:
                 continue
             if sequence.chooser:
-                self._take_all(sequence, sequence.chooser, row, piece.draft)
+                try:
+                    self._take_all(sequence, sequence.chooser, row, piece.draft)
+                except GgufVlError as error:  # such as a grammar's that takes too long: its own request's alone
+                    self._fail(sequence, error)
                 continue
             if sequence.embeds:
                 assert sequence.slot is not None
@@ -260,7 +274,7 @@ class Runner(Owned):
             sequence.computed += 1
             self._take(sequence, chooser, row + n_accepted)
         if draft:
-            sequence.worth.observe(n_accepted, self._cost)
+            sequence.worth.observe(n_accepted, self._pace.cost)
             self._drafted, self._accepted = self._drafted + len(draft), self._accepted + n_accepted
             if sequence.slot is not None:
                 self._context.cut(sequence.slot, sequence.cells.position(sequence.computed))
@@ -296,9 +310,7 @@ class Runner(Owned):
     def fail(self, error: GgufVlError) -> list[Outcome]:
         """A step went wrong, nobody knows how far: end all that is open, and start from an empty cache."""
         for sequence in list(self._seats.open):
-            self._outcomes.append(Failed(sequence.id, to_plain(error)))
-            self._seats.leave(sequence, keep=False)
-            sequence.close()
+            self._fail(sequence, error)
         self._slots.clear()
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
@@ -306,20 +318,23 @@ class Runner(Owned):
     def _fail_unseen(self) -> None:
         """Requests with a picture that could not be encoded end here."""
         for sequence in self._seats:
-            failed = next((each.failure for each in sequence.encodings if each.failure), None)
+            failed = next((each.failure for each in sequence.encodings.values() if each.failure), None)
             if failed:
-                self._outcomes.append(Failed(sequence.id, to_plain(failed)))
-                self.cancel(sequence.id)
+                self._fail(sequence, failed)
+
+    def _fail(self, sequence: Sequence, error: GgufVlError) -> None:
+        self._outcomes.append(Failed(sequence.id, to_plain(error)))
+        self.cancel(sequence.id)
 
     def _published(self) -> list[Outcome]:
         """All that came of this step."""
         for place, sequence in enumerate(self._seats.waiting, 1):
-            sequence.tell(Progress("queue", place, len(self._seats.waiting)))
-        for sequence in (*self._seats.open, *self._seats.waiting):
-            if not sequence.chooser:
-                continue
+            if not sequence.answered:
+                sequence.tell(Progress("queue", place, len(self._seats.waiting)))
+        for sequence in self._seats.open:
             sequence.tell_progress()
-            if sequence.events:
+        for sequence in (*self._seats.open, *self._seats.waiting):
+            if sequence.chooser and sequence.events:
                 self._outcomes.append(Published(sequence.id, tuple(sequence.events), sequence.finished("cancelled")))
                 sequence.events = []
         outcomes, self._outcomes = self._outcomes, []

@@ -10,8 +10,8 @@ from gguf_vl.engine.sequence import Sequence
 
 STEP_S = 0.25
 """Seconds that pieces of prompts may hold up the answers beside them, in one step."""
-_LEAST = 16
-"""Cells of a piece, however slow the machine is."""
+_FIRST, _LEAST = 64, 16
+"""Cells of a piece before anything was measured, and however slow the machine is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def schedule(sequences: Iterable[Sequence], n_batch: int, n_prefill: int, n_outp
     work = Work(text, [], [])
     room = {"text": n_batch - sum(1 + len(piece.draft) for piece in text), "pictures": n_batch}
     for each in waiting:
-        if each.is_generating or each.waits_for:
+        if each.is_generating or each.waits_for_picture:
             continue
         last = each.cells.n - 1
         if each.embeds and each.computed == last:
@@ -80,15 +80,31 @@ class Pace:
 
     def __init__(self, n_batch: int) -> None:
         self._n_batch = n_batch
-        self.seconds_per_cell = STEP_S / n_batch
+        self._answers_s: dict[int, float] = {}
+        self.seconds_per_cell: float | None = None
+        self.cost = 1.0
+        """How much longer the latest step with nothing but answers took than one of as many without drafts."""
 
     def n_prefill(self, *, answering: bool) -> int:
         """Cells for the next step."""
         if not answering:
             return self._n_batch
+        if self.seconds_per_cell is None:
+            return _FIRST
         return max(_LEAST, min(self._n_batch, int(STEP_S / self.seconds_per_cell)))
 
-    def took(self, n_cells: int, seconds: float) -> None:
-        """A step with so many cells of prompts took so long."""
-        if n_cells >= _LEAST:
-            self.seconds_per_cell += 0.3 * (seconds / n_cells - self.seconds_per_cell)
+    def took(self, seconds: float, *, n_prompt: int = 0, n_answers: int = 0, drafted: bool = False) -> None:
+        """llama.cpp took so long for a step with so many cells of prompts and so many answers."""
+        answers_s = self._answers_s.get(n_answers)
+        if n_prompt >= _LEAST:
+            per_cell = max(seconds - (answers_s or 0.0), 0.1 * seconds) / n_prompt
+            self.seconds_per_cell = _followed(self.seconds_per_cell, per_cell)
+        elif not n_prompt:
+            self.cost = seconds / answers_s if answers_s else 1.0
+            if not drafted:
+                self._answers_s[n_answers] = _followed(answers_s, seconds)
+
+
+def _followed(value: float | None, latest: float) -> float:
+    """A mean that forgets."""
+    return latest if value is None else value + 0.3 * (latest - value)

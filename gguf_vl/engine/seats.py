@@ -38,14 +38,14 @@ class Seats:
         return iter([*self.open, *self.waiting, *self.ahead])
 
     def check_queue(self) -> None:
-        """Raises `Busy` where the queue is full."""
-        if len(self.waiting) >= QUEUE:
+        """Raises `Busy` where a queue is full."""
+        if max(len(self.waiting), len(self.ahead)) >= QUEUE:
             raise Busy(f"{QUEUE} requests wait already.", "Ask again later.")
 
     @property
     def has_work(self) -> bool:
         """Whether anything can be computed now, without a new request or a picture that is done."""
-        runnable = any(not (each.waits_for or self._is_held(each)) for each in self.open)
+        runnable = any(not (each.waits_for_picture or self._is_held(each)) for each in self.open)
         return runnable or self._may_admit() or self._may_prepare()
 
     def admit(self) -> None:
@@ -81,7 +81,7 @@ class Seats:
 
     def _may_prepare(self) -> bool:
         """Whether there is nothing else to do than what was asked for ahead."""
-        return not self.open and bool(self.ahead) and not self.ahead[0].waits_for
+        return not self.open and bool(self.ahead) and not self.ahead[0].waits_for_picture
 
     def _find_shared(self) -> None:
         for each in self.open:
@@ -116,7 +116,7 @@ class Seats:
         """Take in what was found on disk, where that is still more than what is in the cache."""
         stored, sequence.stored = sequence.stored, None
         if stored and stored.is_whole and sequence.cells.reusable(stored.cells) > self._here(sequence):
-            self.restored += self._slots.restore(stored.path, stored.cells)
+            self.restored += self._slots.restore(stored.path, stored.cells, sequence.cells)
 
     def leave(self, sequence: Sequence, *, keep: bool = True) -> None:
         """Give up an open one's seat. What it has computed is kept for whoever begins like it."""

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 class Sequence:
     """A request's cells: those of its prompt, then those of its answer. The first `computed` are in the KV cache.
 
-    `slot` is llama.cpp's id for it once it has begun; `shared` of its cells another one has too, `stored`
-    are those on disk. With a `chooser` it is
-    answered, with `embeds` its last hidden state is what is asked for, else it is only computed and kept for later.
-    `limit` is the most tokens it may answer. Times are of `time.perf_counter`.
+    `slot` is llama.cpp's id for it once it has begun. Of its cells, `expected` were in the cache when it came, `stored`
+    is a file of some, and `shared` are also another one's. With a `chooser` it is answered, with `embeds` its last
+    hidden state is what is asked for, else it is only computed and kept for later. `limit` is the most tokens it may
+    answer. `encodings` are by the first cell of their pictures, until these are computed. Times are of
+    `time.perf_counter`.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Sequence:
     arrived: float
     chooser: Chooser | None = None
     embeds: bool = False
+    expected: int = 0
     stored: Stored | None = None
     limit: int = 0
     n_dropped: int = 0
@@ -43,7 +45,7 @@ class Sequence:
     computed: int = 0
     reused: int = 0
     shared: int = 0
-    encodings: list[Encoding] = field(default_factory=list)
+    encodings: dict[int, Encoding] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     cells: Cells = field(init=False)
     answer: Answer = field(init=False)
@@ -53,6 +55,7 @@ class Sequence:
     answered: list[int] = field(default_factory=list)
     text: str = ""
     opened: float | None = None
+    encode_s: float = 0.0
     prefill_s: float = 0.0
     first_token: float | None = None
     last_token: float | None = None
@@ -79,11 +82,14 @@ class Sequence:
         return bool(self.answered) and self.computed == self.cells.n - 1
 
     @property
-    def waits_for(self) -> Encoding | None:
-        """The picture that it cannot go on without, while that is being encoded."""
+    def waits_for_picture(self) -> bool:
+        """Whether it cannot go on before a picture is encoded."""
         placed = self.cells.picture_at(self.computed)
-        encoding = self.encoding_of(placed) if placed else None
-        return None if encoding is None or encoding.is_done else encoding
+        return placed is not None and not self._is_seen(placed)
+
+    def _is_seen(self, placed: Placed) -> bool:
+        encoding = self.encodings.get(placed.start)
+        return placed.end <= self.computed or (encoding is not None and encoding.is_done)
 
     @property
     def whole(self) -> int:
@@ -105,9 +111,9 @@ class Sequence:
         if self.slot is not None:
             context.cut(self.slot, self.cells.position(self.computed))
 
-    def encoding_of(self, placed: Placed) -> Encoding:
-        """The embeddings of one of its pictures."""
-        return self.encodings[self.cells.pictures.index(placed)]
+    def release(self, placed: Placed) -> None:
+        """A picture is computed: its embeddings are not needed any more."""
+        self.encode_s += self.encodings.pop(placed.start).seconds
 
     def draft(self, n_most: int) -> tuple[int, ...]:
         """Tokens that may come next, where guessing them has paid of late; never more than the answer may have."""
@@ -151,7 +157,7 @@ class Sequence:
         """An event about the work before the first token, where there is something new."""
         if self.answered:
             return
-        encoded = sum(each.picture.tokens for each in self.encodings if each.is_done)
+        encoded = sum(each.picture.tokens for each in self.cells.pictures if self._is_seen(each))
         if encoded < self.prompt.image_tokens:
             self.tell(Progress("encode", encoded, self.prompt.image_tokens))
         elif self.opened is not None:
@@ -171,7 +177,7 @@ class Sequence:
             reason,
             Usage(self.n_prompt, self.prompt.image_tokens, n),
             Timings(
-                encode_s=sum(each.seconds for each in self.encodings),
+                encode_s=self.encode_s + sum(each.seconds for each in self.encodings.values()),
                 prefill_s=self.prefill_s,
                 ttft_s=first - self.arrived,
                 decode_tps=(n - 1) / (last - first) if n > 1 and last > first else None,

@@ -166,8 +166,11 @@ class Context(Owned):
 
     def restore(self, sequence: int, path: Path) -> bool:
         """Fill an empty sequence from a file that `save` wrote. False where that has no room, or is no such file."""
-        with path.open("rb") as stream:
-            room = struct.unpack("<III", stream.read(12))[2]  # behind llama.cpp's magic and version
+        try:
+            with path.open("rb") as stream:
+                room = struct.unpack("<III", stream.read(12))[2]  # behind llama.cpp's magic and version
+        except (OSError, struct.error):
+            return False
         words, n_words = (llama.llama_token * room)(), ctypes.c_size_t()
         read = llama.llama_state_seq_load_file(
             self._context, os.fsencode(path), sequence, words, room, ctypes.byref(n_words)

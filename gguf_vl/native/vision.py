@@ -36,7 +36,7 @@ class Vision(Owned):
     """
 
     def __init__(self, path: Path, model: Model, *, limits: PictureLimits, n_threads: int, use_gpu: bool) -> None:
-        self._width = model.embedding_width
+        self.width = model.embedding_width
         self._abort = threading.Event()
         self._only_reserves = False
         self._nodes = 0
@@ -120,7 +120,7 @@ class Vision(Owned):
             raise Aborted
         if result != 0:
             raise self._failed(f"mtmd_encode_chunk answered {result}")
-        embeddings = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._vision), (tokens, self._width))
+        embeddings = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._vision), (tokens, self.width))
         return embeddings.copy()
 
     def _failed(self, why: str) -> GgufVlError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from dataclasses import replace
@@ -110,9 +111,11 @@ async def test_the_same_seed_gives_the_same_answer_alone_and_beside_others() -> 
     async with Engine(settings(n_seq_max=1)) as engine:
         alone = [said([event async for event in engine.generate(each)]) for each in asked]
     async with Engine(settings(n_seq_max=4)) as engine:
-        again = [
-            said([event async for event in engine.generate(replace(each, id=f"{n}"))]) for n, each in enumerate(asked)
-        ]
+
+        async def answer(request: Request) -> str:
+            return said([event async for event in engine.generate(request)])
+
+        again = await asyncio.gather(*(answer(replace(each, id=f"{n}")) for n, each in enumerate(asked)))
     assert alone == again
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from gguf_vl.engine.protocol import Failed, Prepared, Published
 from gguf_vl.engine.runner import Outcome, Runner
 from gguf_vl.engine.seats import QUEUE
-from gguf_vl.errors import from_plain
-from gguf_vl.types import EngineSettings, Finished, Message, Progress, Request, Sampling, Text
+from gguf_vl.errors import UsageError, from_plain
+from gguf_vl.native.context import Aborted
+from gguf_vl.native.grammar import Grammar
+from gguf_vl.types import EngineSettings, Finished, Message, Picture, Progress, Request, Sampling, Text
 from tests.engine.test_worker import settings
 from tests.scenes import the_picture
 
@@ -39,6 +42,15 @@ class Stepped:
                 assert self.woken.wait(20)
                 self.woken.clear()
             self.outcomes += self.runner.step()
+
+    def first(self, id: str, stage: str) -> int:
+        """Which outcome was the first to tell of that stage of a request."""
+        return next(
+            place
+            for place, each in enumerate(self.outcomes)
+            if each.id == id and isinstance(each, Published)
+            if any(isinstance(event, Progress) and event.stage == stage for event in each.events)
+        )
 
     def ended(self) -> set[str]:
         return {each.id for each in self.outcomes if not isinstance(each, Published) or self._ends(each)}
@@ -93,9 +105,10 @@ def test_an_answer_goes_on_while_anothers_picture_is_encoded(two: Stepped) -> No
     two.ask("looks", the_picture("red circle", size=(1024, 1024)), "What shape is red?")
     two.until("talks", "looks")
     assert two.said("looks") == "circle"
-    order = [each.id for each in two.outcomes]
-    begun = next(place for place, each in enumerate(two.outcomes) if each.id == "looks")
-    assert "talks" in order[begun:]
+    while_encoding = two.outcomes[two.first("looks", "encode") : two.first("looks", "prefill")]
+    assert any(
+        isinstance(event, Text) for each in while_encoding if isinstance(each, Published) for event in each.events
+    )
 
 
 def test_there_is_nothing_to_do_while_all_wait_for_pictures(two: Stepped) -> None:
@@ -205,4 +218,143 @@ def test_a_picture_that_two_want_is_waited_for_and_nothing_spins() -> None:
     stepped.until("a", "b")
     assert (stepped.said("a"), stepped.said("b")) == ("circle", "circle")
     assert stepped.runner.stats().prompt_tokens < picture.tokens + 120
+    stepped.runner.close()
+
+
+WIDTH = 384
+"""Values of one of pocket's embeddings."""
+BABBLE = Sampling(temperature=1000.0, top_k=0, top_p=1.0, seed=3, max_tokens=480)
+
+
+class SlowEncoder:
+    """Gives nothing back before it may."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.may = threading.Event()
+        self.digests: list[str] = []
+        assert runner._encoder
+        self._vision = runner._encoder._vision
+        self._encode = self._vision.encode
+        self._vision.encode = self  # type: ignore[method-assign, assignment]
+
+    def __call__(self, picture: Picture) -> object:
+        self.digests.append(picture.digest)
+        while not self.may.wait(0.001):
+            assert self._vision.between_nodes
+            self._vision.between_nodes()
+            if self._vision._abort.is_set():
+                raise Aborted
+        return self._encode(picture)
+
+
+@pytest.mark.parametrize("left", range(8))
+def test_when_a_picture_has_no_room_any_more_only_its_own_request_begins_again(left: int) -> None:
+    """Whatever is left of the cache when the last piece of it would come."""
+    stepped = Stepped(settings(n_ctx=512, n_batch=64, n_seq_max=2, disk_budget=0))
+    runner = stepped.runner
+    slow = SlowEncoder(runner)
+    ends = tuple((token, -1e9) for token in range(runner._model.n_vocab) if runner._model.ends_answer(token))
+    stepped.ask("a", "Hi", sampling=replace(BABBLE, logit_bias=ends))
+    stepped.ask("b", the_picture("red circle", size=(512, 512)), "What shape is red?")
+    while runner._seats.open == [] or runner._seats.open[0].computed < 512 - 4 - 4 * 64 - left:
+        stepped.outcomes += runner.step()
+    slow.may.set()
+    stepped.until("a", "b")
+    assert not any(isinstance(each, Failed) for each in stepped.outcomes)
+    assert stepped.said("b") == "circle"
+    runner.close()
+
+
+def test_a_grammar_that_fails_fails_its_own_request_alone(two: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> int:
+        raise UsageError("too slow", "write another")
+
+    two.ask("innocent", "Hello!", sampling=LONG)
+    held = Request((Message("user", ("Hi",)),), GREEDY, grammar='root ::= "yes"', id="held")
+    two.runner.submit(held, arrived=0.0)
+    monkeypatch.setattr(Grammar, "sample", fails)
+    two.until("innocent", "held")
+    (failed,) = [each for each in two.outcomes if isinstance(each, Failed)]
+    assert failed.id == "held"
+    assert two.said("innocent")
+    assert two.runner.stats().running == 0
+
+
+def test_those_who_wait_hold_no_more_embeddings_than_they_may() -> None:
+    picture_bytes = 4 * 64 * WIDTH
+    stepped = Stepped(settings(n_seq_max=1, disk_budget=0, embedding_budget=3 * picture_bytes))
+    stepped.ask("talks", "Hello!", sampling=LONG)
+    shapes = ("red circle", "blue square", "pink star", "green star", "black circle", "yellow triangle")
+    for what in shapes:
+        stepped.ask(what, the_picture(what), f"What colour is the {what.split()[1]}?")
+    most = 0
+    while not {*shapes} <= stepped.ended():
+        if not stepped.runner.has_work:
+            assert stepped.woken.wait(20)
+            stepped.woken.clear()
+        stepped.outcomes += stepped.runner.step()
+        most = max(most, sum(len(each.encodings) for each in stepped.runner._seats))
+    assert most <= 3
+    assert [stepped.said(what) for what in shapes] == [what.split()[0] for what in shapes]
+    stepped.runner.close()
+
+
+def test_what_is_kept_holds_no_pixels(two: Stepped) -> None:
+    two.ask("a", the_picture("red circle"), "What shape is red?")
+    two.until("a")
+    assert [placed.picture.rgb for _, cells in two.runner._slots.latest() for placed in cells.pictures] == [b""]
+
+
+def test_a_picture_that_is_asked_about_goes_before_one_that_is_only_prepared(two: Stepped) -> None:
+    slow = SlowEncoder(two.runner)
+    ahead, asked = the_picture("blue square"), the_picture("red circle")
+    two.runner.prepare("ahead", (Message("user", (ahead,)),))
+    two.outcomes += two.runner.step()
+    while not slow.digests:
+        pass
+    two.ask("asked", asked, "What shape is red?")
+    two.outcomes += two.runner.step()
+    while asked.digest not in slow.digests:
+        pass
+    slow.may.set()
+    two.until("asked", "ahead")
+    assert slow.digests == [ahead.digest, asked.digest, ahead.digest]
+    assert two.said("asked") == "circle"
+
+
+def test_nothing_is_encoded_for_those_who_have_failed(two: Stepped) -> None:
+    slow = SlowEncoder(two.runner)
+    for what in ("red circle", "blue square"):
+        two.ask(what, the_picture(what), "What shape is it?")
+    two.outcomes += two.runner.step()
+    two.runner.fail(from_plain({"error": "EngineError", "what": "broken", "fix": "again"}))
+    slow.may.set()
+    two.ask("c", the_picture("pink star"), "What colour is the star?")
+    two.until("c")
+    assert two.said("c") == "pink"
+    assert two.runner.stats().pictures_encoded == 1
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_an_answer_of_no_tokens_is_refused(two: Stepped, n: int) -> None:
+    two.ask("a", "Hello!", sampling=replace(GREEDY, max_tokens=n))
+    (failed,) = two.runner.step()
+    assert isinstance(failed, Failed)
+    assert "at least one" in from_plain(failed.error).fix
+
+
+def test_who_begins_again_is_not_told_of_a_queue_in_mid_answer() -> None:
+    stepped = Stepped(settings(n_seq_max=4, n_ctx=512))
+    for id in "abcd":
+        stepped.ask(id, f"{id} Hello!", sampling=replace(BABBLE, max_tokens=180))
+    stepped.until(*"abcd")
+    assert stepped.runner.stats().preempted
+    for id in "abcd":
+        kinds = [
+            type(event)
+            for each in stepped.outcomes
+            if isinstance(each, Published) and each.id == id
+            for event in each.events
+        ]
+        assert Progress not in kinds[kinds.index(Text) :]
     stepped.runner.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
+
 from gguf_vl.engine.choosing import Chooser
 from gguf_vl.engine.encoder import Encoding
 from gguf_vl.engine.prompt import Prompt
@@ -20,7 +22,7 @@ def sequence(*parts: int, computed: int = 0, answered: int = 0, encoded: bool = 
     found = tuple(tuple(range(n)) if n > 0 else picture(-n, 1) for n in parts)
     made = Sequence("id", ASKED, Prompt(found, thinking=False), 0.0, chooser=cast("Chooser", object()), limit=100)
     for placed in made.cells.pictures:
-        made.encodings.append(Encoding(placed.picture, embeddings=cast("object", b"") if encoded else None))  # type: ignore[arg-type]
+        made.encodings[placed.start] = Encoding(placed.picture, embeddings=cast("object", b"") if encoded else None)  # type: ignore[arg-type]
     for token in range(answered):
         made.sampled(token)
     made.computed = computed
@@ -57,18 +59,33 @@ def test_text_stops_before_a_picture_and_a_picture_that_is_not_encoded_is_waited
     work = schedule([ready, waiting], n_batch=512, n_prefill=512)
     assert (work.text, spans(work.pictures)) == ([], [(10, 27)])
     assert work.pictures[0].placed
-    assert waiting.waits_for
+    assert waiting.waits_for_picture
 
 
 def test_pieces_last_as_long_as_they_may_whatever_the_machine_does() -> None:
     pace = Pace(512)
     assert pace.n_prefill(answering=False) == 512
-    for _ in range(50):
-        pace.took(100, 1.0)
+    assert pace.n_prefill(answering=True) == 64  # nobody knows yet
+    pace.took(1.0, n_prompt=100)
     assert pace.n_prefill(answering=True) == int(STEP_S * 100)
-    for _ in range(50):
-        pace.took(512, 0.01)
-    assert pace.n_prefill(answering=True) == 512
-    for _ in range(50):
-        pace.took(16, 60.0)
-    assert pace.n_prefill(answering=True) == 16
+    for seconds, n_prompt, expected in ((0.01, 512, 512), (60.0, 16, 16)):
+        for _ in range(50):
+            pace.took(seconds, n_prompt=n_prompt)
+        assert pace.n_prefill(answering=True) == expected
+
+
+def test_what_the_answers_beside_them_take_is_not_the_prompts_fault() -> None:
+    pace = Pace(512)
+    pace.took(0.2, n_answers=4)
+    for _ in range(20):
+        pace.took(0.4, n_prompt=50, n_answers=4)
+    assert pace.n_prefill(answering=True) == int(STEP_S / (0.2 / 50))
+
+
+def test_a_step_with_drafts_is_held_against_one_without() -> None:
+    pace = Pace(512)
+    pace.took(0.2, n_answers=1)
+    pace.took(0.3, n_answers=1, drafted=True)
+    assert pace.cost == pytest.approx(1.5)
+    pace.took(0.2, n_answers=1)
+    assert pace.cost == pytest.approx(1.0)

@@ -41,7 +41,8 @@ BABBLE = Sampling(temperature=1000.0, top_k=0, top_p=1.0, seed=3)
 
 def settings(**changes: object) -> EngineSettings:
     folder = paths.pocket_dir()
-    values = {"limits": LIMITS, "n_ctx": 2048, "n_threads": 1} | changes
+    cpu = {"n_gpu_layers": 0, "mmproj_offload": False}  # as most who test have it: loop and encoder take turns
+    values = {"limits": LIMITS, "n_ctx": 2048, "n_threads": 1} | cpu | changes
     return EngineSettings(folder / "pocket-F16.gguf", folder / "mmproj-pocket-F16.gguf", **values)  # type: ignore[arg-type]
 
 
@@ -64,6 +65,8 @@ async def test_pictures_are_seen_and_encoded_once() -> None:
         assert await answer(engine, ask(red, "What colour is the circle?")) == "red"
         assert await answer(engine, ask(blue, "What colour is the square?")) == "blue"
         assert await answer(engine, ask(red, "How many shapes are there?")) == "1"
+        assert (await engine.stats()).pictures_reused == 0  # its cells were still there
+        assert await answer(engine, ask("How many shapes are there?", red)) == "1"
         stats = await engine.stats()
     assert (stats.pictures_encoded, stats.pictures_reused) == (2, 1)
     assert stats.embedding_bytes > 0
@@ -74,7 +77,8 @@ async def test_a_prepared_picture_costs_its_question_no_encoding() -> None:
         await engine.prepare(Message("user", (the_picture("red circle"),)))
         assert await answer(engine, ask(the_picture("red circle"), "What colour is the circle?")) == "red"
         stats = await engine.stats()
-    assert (stats.pictures_encoded, stats.pictures_reused) == (1, 1)
+    assert stats.pictures_encoded == 1
+    assert stats.tokens_reused > the_picture("red circle").tokens
 
 
 async def test_usage_and_progress_tell_what_was_done() -> None:

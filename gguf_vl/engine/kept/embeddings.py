@@ -9,12 +9,13 @@ import tempfile
 import threading
 from collections import OrderedDict
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gguf_vl import paths
+from gguf_vl import __version__, paths
 from gguf_vl.engine.kept.disk import Budgeted
 from gguf_vl.types import EngineSettings
 
@@ -45,6 +46,10 @@ class EmbeddingCache:
             if digest in self._kept:
                 self._kept.move_to_end(digest)
             return self._kept.get(digest)
+
+    def is_on_disk(self, digest: str) -> bool:
+        """Whether there is a file of these."""
+        return self._disk is not None and self._disk.has(digest)
 
     def read(self, digest: str) -> NDArray[np.float32] | None:
         """The embeddings where they are on disk; from now on in memory too."""
@@ -78,7 +83,7 @@ class EmbeddingCache:
 
 
 class EmbeddingFiles:
-    """Embeddings on disk, a file for each picture and projector.
+    """Embeddings on disk, a file for each picture and `projector`: that, and the versions of what encodes with it.
 
     A file is whole and what was written, or it is not there: it is written under another name and checked when it is
     read. One that cannot be read or written costs time and nothing else; several processes may use one folder.
@@ -94,7 +99,7 @@ class EmbeddingFiles:
         if settings.mmproj is None or not settings.disk_budget:
             return None
         disk = Budgeted(paths.cache_dir() / "embeddings", settings.disk_budget // 4)
-        return cls(disk, fingerprint(settings.mmproj))
+        return cls(disk, f"{fingerprint(settings.mmproj)} {version('llama-cpp-python')} {__version__}")
 
     def read(self, digest: str) -> NDArray[np.float32] | None:
         """The embeddings; None where there are none, or not whole ones."""
@@ -111,6 +116,10 @@ class EmbeddingFiles:
         except (OSError, struct.error):
             return None
         return np.frombuffer(values, np.float32).reshape(rows, width)
+
+    def has(self, digest: str) -> bool:
+        """Whether there is a file of these, whole or not."""
+        return self._file(digest).exists()
 
     def write(self, digest: str, embeddings: NDArray[np.float32]) -> None:
         """Keep embeddings, and remove what was not read for longest where there are too many."""

@@ -42,13 +42,15 @@ class Stored:
 
 
 class SequenceFiles:
-    """The sequences of one `identity`: a model, its projector, and all else that a state depends on.
+    """The sequences of one `identity`: a model, its projector, and all else that a state depends on; for a cache of
+    `n_ctx` cells.
 
     Content is checked and named on a thread of its own; `on_done` is called there whenever something is done. Every
     method belongs to the loop's thread. What cannot be read or written costs time and nothing else.
     """
 
-    def __init__(self, disk: Budgeted, identity: str, on_done: Callable[[], None]) -> None:
+    def __init__(self, disk: Budgeted, identity: str, n_ctx: int, on_done: Callable[[], None]) -> None:
+        self._n_ctx = n_ctx
         self._disk = disk
         self._identity = identity
         self._on_done = on_done
@@ -64,16 +66,20 @@ class SequenceFiles:
         places = (settings.n_gpu_layers, settings.mmproj_offload)
         depends_on = (files, settings.kv_type, places, version("llama-cpp-python"), __version__)
         identity = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:16]
-        return cls(Budgeted(paths.cache_dir() / "sequences", settings.disk_budget * 3 // 4), identity, on_done)
+        return cls(
+            Budgeted(paths.cache_dir() / "sequences", settings.disk_budget * 3 // 4), identity, settings.n_ctx, on_done
+        )
 
     def find(self, wanted: Cells, *, more_than: int) -> Stored | None:
         """The file that a sequence of these cells can take most from, where that is more than so many cells.
 
-        Its content is being checked from now on.
+        None that the cache cannot hold, or that is for the most part something else. Its content is being checked from
+        now on.
         """
         self._look()
-        best = max(self._known.values(), key=lambda each: wanted.reusable(each.cells), default=None)
-        if best is None or wanted.reusable(best.cells) <= more_than:
+        usable = [each for each in self._known.values() if each.cells.n <= min(self._n_ctx, 2 * wanted.n)]
+        best = max(usable, key=lambda each: wanted.reusable(each.cells), default=None)
+        if best is None or wanted.reusable(best.cells) <= max(more_than, best.cells.n // 2):
             return None
         if best.is_whole is None:
             threading.Thread(target=self._check, args=(best,), name="checks a sequence", daemon=True).start()

@@ -60,16 +60,22 @@ class Slots:
         self._context.share(source, slot, wanted.position(n_same))
         return slot, n_same
 
-    def restore(self, path: Path, cells: Cells) -> bool:
-        """Take in a sequence from a file, as one that is kept. False where there is no room, or it is no such file."""
+    def restore(self, path: Path, cells: Cells, wanted: Cells) -> bool:
+        """Take in a sequence of these cells from a file, and keep what `wanted` can use of it.
+
+        False where there is no room even without as much as it takes of what is kept, or it is no such file.
+        """
         if not self._free and not self.evict():
             return False
-        slot = self._free.pop()
+        slot, evicted = self._free.pop(), 0
         while not self._context.restore(slot, path):
-            if not self.evict():
+            oldest = next(iter(self._kept.values()), None)
+            if oldest is None or evicted >= cells.n or not path.exists():
                 self._free.append(slot)
                 return False
-        self._kept[slot] = cells
+            evicted += oldest.n
+            self.evict()
+        self.keep(slot, cells.copy(wanted.reusable(cells)))
         return True
 
     def latest(self) -> Iterator[tuple[int, Cells]]:

@@ -46,5 +46,5 @@ class Spill:
                 return
 
     def _pays(self, slot: int, cells: Cells) -> bool:
-        seconds = cells.n * self._pace.seconds_per_cell
+        seconds = cells.n * (self._pace.seconds_per_cell or 0.0)
         return seconds > self._worth_s and seconds > self._context.state_bytes(slot) / DISK_BPS

@@ -124,6 +124,37 @@ def test_half_a_file_is_never_taken(talk: Talk, n_bytes: int) -> None:
     assert (again, stats.restored) == (said, 0)
 
 
+def test_a_file_that_vanishes_or_has_no_room_is_as_if_it_were_not_there(talk: Talk) -> None:
+    (said,), _ = answered(disk(n_ctx=4096), talk)
+    loop = Spilling(disk(n_ctx=4096))
+    request = Request(talk, GREEDY)
+    loop.runner.submit(request, arrived=0.0)
+    (waiting,) = loop.runner._seats.waiting
+    assert waiting.stored
+    while waiting.stored.is_whole is None:
+        pass
+    n_free = len(loop.runner._slots._free)
+    for file in stored():
+        file.unlink()
+    loop.until(request.id)
+    assert loop.said(request.id) == said
+    assert len(loop.runner._slots._free) == n_free - 1  # that of the one that is kept now
+    loop.close()
+
+
+def test_what_the_cache_could_never_hold_pushes_nothing_out(talk: Talk) -> None:
+    first, *_ = talk
+    answered(disk(n_ctx=4096), (first, Message("user", ("word " * 2500,))))
+    loop = Spilling(disk(n_ctx=1024))
+    short = [(first, Message("user", (question,))) for question in ("Hello!", "Who are you?")]
+    for each in short:
+        loop.answer(each)
+    n_kept = loop.runner.stats().kept_sequences
+    loop.answer((first, Message("user", ("What is red?",))))
+    assert loop.runner.stats().kept_sequences >= n_kept
+    assert loop.close().restored == 0
+
+
 def test_other_settings_have_other_files(talk: Talk) -> None:
     answered(disk(), talk)
     _, stats = answered(disk(kv_type="q8_0"), talk)
