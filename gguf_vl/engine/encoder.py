@@ -100,11 +100,10 @@ class Encoder:
             self._queue(wanted)
 
     def _read(self, wanted: Encoding) -> None:
-        found = self._cache.read(wanted.picture.digest)
-        is_right = found is not None and found.shape == (wanted.picture.tokens, self._vision.width)
+        found = self._cache.read(wanted.picture.digest, (wanted.picture.tokens, self._vision.width))
         with self._lock:
             del self._reading[wanted.picture.digest]
-            if is_right:
+            if found is not None:
                 self.read += 1
                 wanted.embeddings = found
             elif wanted.wanted_by and not self._closed:

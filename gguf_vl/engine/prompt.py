@@ -17,7 +17,7 @@ import jinja2
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from gguf_vl.engine.turns import shortest_cut
+from gguf_vl.engine.trimming import shortest_cut
 from gguf_vl.errors import EngineError, InvalidModelFile, UsageError
 from gguf_vl.types import Message, Picture, Request, Tool
 

@@ -47,7 +47,8 @@ class Runner(Owned):
         self._loaded = loaded = Loaded(settings, on_progress)
         self._model, self._context = loaded.model, loaded.context
         self.info = loaded.info
-        self._turns = Turns() if loaded.vision and not (settings.mmproj_offload or settings.n_gpu_layers) else None
+        shares_cpu = not settings.mmproj_offload and 0 <= settings.n_gpu_layers <= self._model.n_layer
+        self._turns = Turns() if loaded.vision and shares_cpu else None
         self._cache = EmbeddingCache(settings.embedding_budget, EmbeddingFiles.of(settings))
         self._encoder = Encoder(loaded.vision, self._cache, wake, self._turns) if loaded.vision else None
         self._slots = Slots(self._context)
@@ -353,7 +354,7 @@ class Runner(Owned):
             pictures_reused=encoder.reused if encoder else 0,
             embedding_bytes=self._cache.n_bytes,
             pictures_from_disk=encoder.read if encoder else 0,
-            slots=self._settings.n_seq_max,
+            seats=self._settings.n_seq_max,
             cells=self._context.n_ctx,
             kept_cells=self._slots.kept_cells,
             kept_sequences=self._slots.n_kept,

@@ -141,11 +141,15 @@ def _load(settings: Any, pipe: _Pipe, wake: Callable[[], None]) -> Runner | None
 
 def _serve(runner: Runner, inbox: _Inbox, pipe: _Pipe, spill_after_s: float) -> NoReturn:
     """The main thread: commands in, a step, its outcomes out."""
+    quiet_since = time.monotonic()
     while True:
         is_idle = not runner.has_work
         spill = runner.spill if is_idle and runner.spill and runner.spill.has_work else None
-        taken = inbox.take(wait=is_idle, at_most_s=spill_after_s if spill else None)
-        if spill and not taken and not runner.has_work:
+        spill_in_s = max(0.0, quiet_since + spill_after_s - time.monotonic())
+        taken = inbox.take(wait=is_idle, at_most_s=spill_in_s if spill else None)
+        if taken or not is_idle:
+            quiet_since = time.monotonic()
+        elif spill and time.monotonic() >= quiet_since + spill_after_s:
             spill.step()
         for command, arrived in taken:
             try:

@@ -83,6 +83,11 @@ class Model(Owned):
         return int(llama.llama_model_n_embd_inp(self._model))
 
     @property
+    def n_layer(self) -> int:
+        """Layers, without the output."""
+        return int(llama.llama_model_n_layer(self._model))
+
+    @property
     def n_embd(self) -> int:
         """Values of a hidden state."""
         return int(llama.llama_model_n_embd_out(self._model))

@@ -12,6 +12,7 @@ import psutil
 from gguf_vl.engine.blocking import BlockingEngine
 from gguf_vl.engine.loaded import blank_picture
 from gguf_vl.engine.process import WorkerProcess
+from gguf_vl.errors import UsageError
 from gguf_vl.runtime.engines import PlannedEngine
 from gguf_vl.runtime.models import Installed
 from gguf_vl.runtime.planning import Planned
@@ -37,6 +38,12 @@ def bench(
     installed: Installed, planned: Planned, *, repeats: int, image_tokens: int, tell: Callable[[str], None]
 ) -> list[Row]:
     """Load the model, ask it with and without pictures, and say how long that took. Raises what loading raises."""
+    limits = planned.plan.limits
+    if installed.local.mmproj and not limits.min_tokens <= image_tokens <= limits.max_tokens:
+        raise UsageError(
+            f"{image_tokens} image tokens, where this model takes {limits.min_tokens} to {limits.max_tokens} here.",
+            "Give another `--image-tokens`.",
+        )
     engine = PlannedEngine(installed, planned, tell=tell)
     with BlockingEngine(engine) as running:
         info = running.start()

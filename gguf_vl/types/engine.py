@@ -83,7 +83,7 @@ class EngineInfo:
 class EngineStats:
     """The engine's counters since its worker started, and what it holds now.
 
-    Of `slots`, `running` requests are being answered; `waiting` are not begun. Of the cells of prompts `prompt_tokens`
+    Of `seats`, `running` requests are being answered; `waiting` are not begun. Of the cells of prompts `prompt_tokens`
     were computed, in `prefill_s` seconds, and `tokens_reused` were not, since kept sequences had them; `kept_sequences`
     are those, with `kept_cells` of `cells`, shared ones counted for each. Answers took `decode_s` for `answer_tokens`;
     a step that computes both counts for both. Of the pictures so many were encoded, in `encode_s`, found in memory
@@ -100,7 +100,7 @@ class EngineStats:
     pictures_reused: int
     embedding_bytes: int
     pictures_from_disk: int = 0
-    slots: int = 0
+    seats: int = 0
     cells: int = 0
     kept_cells: int = 0
     kept_sequences: int = 0

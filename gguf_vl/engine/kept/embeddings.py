@@ -51,11 +51,12 @@ class EmbeddingCache:
         """Whether there is a file of these."""
         return self._disk is not None and self._disk.has(digest)
 
-    def read(self, digest: str) -> NDArray[np.float32] | None:
-        """The embeddings where they are on disk; from now on in memory too."""
+    def read(self, digest: str, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+        """The embeddings where they are on disk, in that shape; from now on in memory too."""
         found = self._disk.read(digest) if self._disk else None
-        if found is not None:
-            self._put(digest, found)
+        if found is None or found.shape != shape:
+            return None
+        self._put(digest, found)
         return found
 
     def put(self, digest: str, embeddings: NDArray[np.float32]) -> None:

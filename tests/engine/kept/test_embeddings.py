@@ -38,11 +38,18 @@ def test_what_has_left_memory_comes_back_from_disk_and_stays(tmp_path: Path) -> 
     cache.put("a", ONE)
     cache.put("b", ONE + 1)
     assert cache.get("a") is None
-    found = cache.read("a")
+    found = cache.read("a", ONE.shape)
     assert found is not None
     assert np.array_equal(found, ONE)
     assert cache.get("a") is found
-    assert EmbeddingCache(1, files(tmp_path)).read("b") is not None
+    assert EmbeddingCache(1, files(tmp_path)).read("b", ONE.shape) is not None
+
+
+def test_embeddings_of_another_shape_are_none(tmp_path: Path) -> None:
+    files(tmp_path).write("a", ONE)
+    cache = EmbeddingCache(1 << 20, files(tmp_path))
+    assert cache.read("a", (1, 12)) is None
+    assert cache.get("a") is None
 
 
 def test_another_projectors_embeddings_are_none_of_ours(tmp_path: Path) -> None:

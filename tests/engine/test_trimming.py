@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gguf_vl.engine.turns import n_droppable, shortest_cut, without_oldest
+from gguf_vl.engine.trimming import n_droppable, shortest_cut, without_oldest
 from gguf_vl.types import Message
 
 
