@@ -173,6 +173,9 @@ class Settings:
     proof: Annotated[bool, _Switch()] = True
     """Prove before a model's first answer that the largest picture will find its memory."""
 
+    idle_unload: Annotated[float, _Number(float, 0, 31_536_000)] = 0
+    """Seconds without a request after which a served model is unloaded, as Ollama's `keep_alive`; 0 is never."""
+
     threads: Annotated[int | None, _Number(int, 1, 1024)] = None
     """CPU threads."""
 

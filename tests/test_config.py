@@ -63,6 +63,7 @@ def test_every_setting_is_read_from_file_and_environment_alike(config_file: Path
         "reserve": "1.5G",
         "disk_cache": "2G",
         "proof": False,
+        "idle_unload": 300,
         "threads": 4,
         "detail": "high",
         "max_tokens": 100,

@@ -43,8 +43,10 @@ class BlockingEngine:
         try:
             while (event := events.get()) is not None:
                 yield event
-        finally:
+        except BaseException:  # it is left early
             self._wait(self._engine.cancel(request.id))
+            raise
+        finally:
             answered.result()
 
     def prepare(self, *messages: Message) -> None:

@@ -9,9 +9,11 @@ import uuid
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
+from gguf_vl.engine.health import Deaths, Use, Worker
 from gguf_vl.engine.process import Connection, WorkerProcess
 from gguf_vl.engine.protocol import (
     AskStats,
@@ -33,7 +35,7 @@ from gguf_vl.engine.protocol import (
     Stats,
     Step,
 )
-from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, WorkerDied, from_plain, is_about_memory
+from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, UsageError, from_plain
 from gguf_vl.types import (
     Embedding,
     EngineInfo,
@@ -61,8 +63,10 @@ def _nothing_smaller(_settings: EngineSettings, error: DoesNotFit) -> EngineSett
     raise error
 
 
-MOST_DEATHS = 3
-"""Workers that may die in a row before none is started for a while."""
+def _was_closed() -> EngineError:
+    return EngineError("The engine was closed.", "Make a new one.")
+
+
 _NOTHING_YET = Finished("cancelled", Usage(0, 0, 0), Timings(0.0, 0.0, 0.0, None))
 
 
@@ -72,6 +76,13 @@ def _seen(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
+async def _arrival(pending: _Pending) -> Any:
+    arrived = await pending.arrivals.get()
+    if isinstance(arrived, Exception):
+        raise arrived
+    return arrived
+
+
 class _Pending:
     """A request whose end has not come yet."""
 
@@ -79,16 +90,18 @@ class _Pending:
         self.arrivals: asyncio.Queue[Any] = asyncio.Queue()
         self.so_far = _NOTHING_YET
         self.sending: asyncio.Task[None] | None = None
+        self.worker: Worker | None = None  # once it was sent
 
 
 class Engine:
     """A model in a worker process, for one asyncio loop.
 
     The worker starts with `start`, or with the first request. When it dies, the requests it had get `WorkerDied` at
-    once, and the next request starts a fresh one. One that gets no further for `hung_s` seconds is ended like that.
-    After `MOST_DEATHS` in a row, with no answer between, nothing is started for `rest_s` seconds.
-    With `idle_s` one that had nothing to do for so long is ended too, and its memory given back. Several requests may
-    be under way. When memory does not suffice to load, `smaller` says what to try; `settings` are those in force.
+    once, and the next request starts a fresh one. One that gets no further for `hung_s` seconds, or in loading reports
+    nothing for so long, is ended like that. After three in a row, with no answer between, nothing is started for
+    `rest_s` seconds. With `idle_s` one that had nothing to do for so long is ended too, and its memory given back.
+    Several requests may be under way. When memory does not suffice to load, `smaller` says what to try; `settings` are
+    those in force.
     """
 
     def __init__(
@@ -107,100 +120,92 @@ class Engine:
         self._smaller = smaller
         self._connect = connect
         self._hung_s = hung_s
-        self._idle_s = idle_s
-        self._rest_s = rest_s
-        self._deaths = 0
-        self._died_at = 0.0
-        self._last_used = 0.0
-        self._watcher: asyncio.Task[None] | None = None
-        self._connection: Connection | None = None
+        self._use = Use(idle_s)
+        self._deaths = Deaths(rest_s)
+        self._worker: Worker | None = None  # none that is being ended
         self._reader: asyncio.Task[None] | None = None
         self._pending: dict[str, _Pending] = {}
         self._loading: asyncio.Task[EngineInfo] | None = None
-        self._complaint = self._hung = ""
-        self._closed = self._unloading = False
+        self._closed = False
 
     async def start(self) -> EngineInfo:
         """Load the model, unless it is loaded. Raises what loading failed with, `WorkerDied` when the worker died."""
         if self._closed:
             raise EngineError("The engine is closed.", "Make a new one.")
-        self._check_deaths()
-        if self._loading is None or (self._loading.done() and self._connection is None):
+        if self._loading is None or (self._loading.done() and self._worker is None):
+            self._deaths.check()
             self._loading = asyncio.create_task(self._load())
             self._loading.add_done_callback(_seen)
         return await asyncio.shield(self._loading)
 
-    def _check_deaths(self) -> None:
-        since = asyncio.get_running_loop().time() - self._died_at
-        if self._deaths >= MOST_DEATHS and since < self._rest_s:
-            raise EngineError(
-                f"The engine's process ended {self._deaths} times in a row; none is started for {self._rest_s:g} s.",
-                "Run `gguf-vl doctor`, or ask with --debug to see why.",
-            )
-
     async def _load(self) -> EngineInfo:
         while True:
             if self._reader:
-                await self._reader
-            info: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
-            await self._open(info)
+                await self._reader  # the worker before has given its memory back
+            worker = await self._open()
             try:
-                loaded = await info
-                if self._connection:
-                    self._watcher = asyncio.create_task(self._watch(self._connection))
-                return loaded
+                return await worker.info
             except DoesNotFit as error:
                 self.settings = self._smaller(self.settings, error)
 
-    async def _open(self, info: asyncio.Future[EngineInfo]) -> None:
+    async def _open(self) -> Worker:
         connection = await self._connect()
-        try:
-            if self._closed:
-                raise EngineError("The engine was closed.", "Make a new one.")
-            await connection.send(Load(self.settings))
-        except BaseException:
+        if self._closed:
             await connection.close()
-            raise
-        self._connection = connection
-        self._reader = asyncio.create_task(self._read(connection, info))
+            raise _was_closed()
+        self._worker = worker = Worker(connection)
+        self._reader = asyncio.create_task(self._read(worker))
+        await connection.send(Load(self.settings))
+        return worker
+
+    @property
+    def _loaded(self) -> Worker | None:
+        return self._worker if self._worker and self._worker.is_loaded else None
 
     async def unload(self) -> None:
         """End the worker, and give its memory back, unless it has work; the next request starts one again."""
-        if self._connection and not self._pending:
-            self._unloading = True
-            await self._connection.close()
+        if self._loaded and not self._pending:
+            self._loaded.is_unloaded = True
+            await self._end(self._loaded)
 
-    async def _watch(self, connection: Connection) -> None:
+    async def _end(self, worker: Worker) -> None:
+        """End a worker. Whoever comes from now on gets another one, once this one is gone."""
+        if self._worker is worker:
+            self._worker = None
+        await worker.connection.close()
+
+    async def _watch(self, worker: Worker) -> None:
         """End a worker that nobody needs any more, and one whose native code hangs."""
-        loop = asyncio.get_running_loop()
-        self._last_used = loop.time()
-        while connection is self._connection:
-            await asyncio.sleep(min(self._hung_s, self._idle_s or self._hung_s) / 10)
-            if connection is not self._connection:
-                return
-            if not self._pending:
-                if self._idle_s is not None and loop.time() - self._last_used >= self._idle_s:
-                    await self.unload()
-                continue
-            self._last_used = loop.time()
-            try:
-                is_hung = (await asyncio.wait_for(self.stats(), self._hung_s)).stuck_s > self._hung_s
-            except (GgufVlError, TimeoutError):
-                is_hung = connection is self._connection
-            if is_hung:
-                self._hung = f"it got no further for {self._hung_s:g} s"
-                await connection.close()
+        while self._worker is worker:
+            await asyncio.sleep(min(self._hung_s, self._use.idle_s or self._hung_s) / 10)
+            patience_s = worker.patience_s(self._hung_s, self.settings.proof)
+            if await self._hangs(worker, patience_s):
+                worker.hung = f"it got no further for {patience_s:g} s"
+                await self._end(worker)
+            elif self._use.is_over:
+                await self.unload()
+
+    async def _hangs(self, worker: Worker, patience_s: float) -> bool:
+        if not worker.is_loaded:
+            return worker.silent_s > patience_s
+        if not self._pending:
+            return False
+        try:
+            return (await asyncio.wait_for(self.stats(), patience_s)).stuck_s > patience_s
+        except (GgufVlError, TimeoutError):
+            return worker is self._worker
 
     @property
     def connection(self) -> Connection | None:
         """The worker that is running now, if one is."""
-        return self._connection
+        return self._worker.connection if self._worker else None
 
     async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """Answer a request: `Progress`, `Thinking` and `Text` events, and `Finished` as the last.
 
         Leaving the loop early cancels the request. Raises `DoesNotFit`, `UsageError` or `EngineError` for a request
-        that cannot be answered, `WorkerDied` when the worker dies in the middle.
+        that cannot be answered, `WorkerDied` when the worker dies in the middle; `UsageError`, too, while another one
+        with its id is under way.
         """
         async with self._exchange(request.id, Generate(request)) as arrival:
             while not isinstance(event := await arrival(), Finished):
@@ -228,7 +233,8 @@ class Engine:
 
     async def count(self, request: Request) -> Usage:
         """The tokens of a request's prompt, counted without running it; no completion tokens."""
-        async with self._exchange(request.id, Count(request)) as arrival:
+        id = uuid.uuid4().hex  # the request itself may be running
+        async with self._exchange(id, Count(replace(request, id=id))) as arrival:
             counted: Usage = await arrival()
             return counted
 
@@ -242,22 +248,28 @@ class Engine:
         pending = self._pending.pop(id, None)
         if pending:
             pending.arrivals.put_nowait(pending.so_far)
-            await self._send(Cancel(id))
+            if pending.worker:
+                await pending.worker.connection.send(Cancel(id))
 
     async def stats(self) -> EngineStats:
-        """The worker's counters."""
+        """The worker's counters, zeros while no model is loaded. Asking for them is no use of the model."""
+        worker = self._loaded
+        if worker is None:
+            return EngineStats(0, 0, 0, 0, 0, 0)
         id = uuid.uuid4().hex
-        async with self._exchange(id, AskStats(id)) as arrival:
-            stats: EngineStats = await arrival()
+        async with self._awaiting(id) as pending:
+            pending.worker = worker
+            await worker.connection.send(AskStats(id))
+            stats: EngineStats = await _arrival(pending)
             return stats
 
     async def close(self) -> None:
         """End the worker. Requests under way get `EngineError`."""
         self._closed = True
-        if self._connection:
-            await self._connection.close()
+        if self._worker:
+            await self._end(self._worker)
         if self._reader:
-            await self._reader
+            await asyncio.shield(self._reader)
 
     @asynccontextmanager
     async def _exchange(self, id: str, command: Command) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
@@ -265,91 +277,86 @@ class Engine:
 
         The request can be cancelled from the start, also while the model loads. Leaving before its end cancels it.
         """
-        pending = self._pending[id] = _Pending()
-        pending.sending = asyncio.create_task(self._send_when_loaded(id, pending, command))
-
-        async def arrival() -> Any:
-            arrived = await pending.arrivals.get()
-            if isinstance(arrived, Exception):
-                raise arrived
-            return arrived
-
+        self._use.now()
         try:
-            yield arrival
+            async with self._awaiting(id) as pending:
+                pending.sending = asyncio.create_task(self._send_when_loaded(id, pending, command))
+                yield lambda: _arrival(pending)
         finally:
-            if self._pending.pop(id, None):
-                await self._send(Cancel(id))
+            self._use.now()
+
+    @asynccontextmanager
+    async def _awaiting(self, id: str) -> AsyncIterator[_Pending]:
+        if id in self._pending:
+            raise UsageError(f"A request with the id {id!r} is under way already.", "Give each an id of its own.")
+        pending = self._pending[id] = _Pending()
+        try:
+            yield pending
+        finally:
+            if self._pending.get(id) is pending:
+                await self.cancel(id)
 
     async def _send_when_loaded(self, id: str, pending: _Pending, command: Command) -> None:
         try:
-            await self.start()
-            if id in self._pending:
-                await self._send(command)
+            worker = None
+            while worker is None:  # it may be gone again as soon as it has started
+                await self.start()
+                worker = self._loaded
+            if self._pending.get(id) is pending:
+                pending.worker = worker
+                await worker.connection.send(command)
         except Exception as error:  # noqa: BLE001  it is the waiting caller's
-            self._pending.pop(id, None)
+            if self._pending.get(id) is pending:
+                del self._pending[id]
             pending.arrivals.put_nowait(error)
 
-    async def _send(self, command: Command) -> None:
-        if self._connection:
-            await self._connection.send(command)
-
-    async def _read(self, connection: Connection, info: asyncio.Future[EngineInfo]) -> None:
+    async def _read(self, worker: Worker) -> None:
         """Take the worker's reports until it is gone; then end what it leaves undone."""
+        watcher = asyncio.create_task(self._watch(worker))
         try:
-            failure = await self._take_reports(connection, info)
+            failure = await self._take_reports(worker)
         except Exception as error:  # noqa: BLE001  nobody who waits may wait for ever
             failure = error
-        self._connection = None
-        left = {}
-        if info.done():  # else `start` tells them
-            left, self._pending = self._pending, {}
-        how = await connection.close()
-        if self._watcher:
-            self._watcher.cancel()
-        if not (failure or self._closed or self._unloading):
-            self._deaths += 1
-            self._died_at = asyncio.get_running_loop().time()
-        failure = failure or self._obituary(how, loading=not info.done())
-        if not info.done():
-            info.set_exception(failure)
-            info.exception()  # seen: nobody may be waiting
-        for request in left.values():
-            request.arrivals.put_nowait(failure)
+        watcher.cancel()
+        left = {id: pending for id, pending in self._pending.items() if pending.worker is worker}
+        for id in left:
+            del self._pending[id]
+        self._worker = None
+        how = await worker.connection.close()
+        if not (failure or self._closed or worker.is_unloaded):
+            self._deaths.add()
+        failure = failure or (_was_closed() if self._closed else worker.obituary(how))
+        if not worker.is_loaded:
+            worker.info.set_exception(failure)
+            worker.info.exception()  # seen: nobody may be waiting
+        for pending in left.values():
+            pending.arrivals.put_nowait(failure)
 
-    async def _take_reports(self, connection: Connection, info: asyncio.Future[EngineInfo]) -> Exception | None:
+    async def _take_reports(self, worker: Worker) -> Exception | None:
         """Returns, when the worker is gone, the error that loading ended with, where it said one."""
         failure: GgufVlError | None = None
-        self._complaint = self._hung = ""
-        self._unloading = False
-        while (report := await connection.receive()) is not None:
+        worker.heard()
+        while (report := await worker.connection.receive()) is not None:
+            worker.heard()
             match report:
                 case Loading(fraction):
+                    worker.is_read = fraction >= 1
                     self._on_progress(fraction)
                 case Ready(loaded):
-                    info.set_result(loaded)
+                    self._use.now()
+                    worker.info.set_result(loaded)
                 case Failed("", error):
                     failure = from_plain(error)
                 case LogLine(name, level, text):
                     logging.getLogger(name).log(level, "%s", text)
                     if level >= logging.ERROR:
-                        self._complaint = text
+                        worker.complaint = text
                 case Step(outcomes):
                     for outcome in outcomes:
                         self._deliver(outcome)
                 case _:
                     self._deliver(report)
         return failure
-
-    def _obituary(self, how: str, *, loading: bool) -> GgufVlError:
-        if self._closed:
-            return EngineError("The engine was closed.", "Make a new one.")
-        when = "while loading the model" if loading else "while working"
-        reason = next(filter(is_about_memory, (self._complaint, how)), how if "SIGKILL" in how else "")
-        if loading and reason:  # the kernel, too, kills where memory ends
-            what = f"Memory ran out {when}, most likely: {reason.rstrip('.')}."
-            return DoesNotFit(what, "Close other programs, or take a smaller model.")
-        what = f"The engine's process ended {when} ({self._hung or how})."
-        return WorkerDied(what, "Ask again: a fresh one starts by itself.")
 
     def _deliver(self, report: Published | Prepared | Counted | Embedded | Stats | Failed) -> None:
         """Hand a report to the request it belongs to, and forget the request with its last."""
@@ -370,9 +377,11 @@ class Engine:
                 arrivals = (report,)
             case Failed(_, error):
                 arrivals = (from_plain(error),)
-        if not isinstance(report, Published) or (arrivals and isinstance(arrivals[-1], Finished)):
+        last = arrivals[-1] if arrivals and isinstance(arrivals[-1], Finished) else None
+        if last or not isinstance(report, Published):
             del self._pending[report.id]
-            self._deaths = 0
+        if isinstance(report, Prepared | Embedded) or (last and last.finish_reason != "cancelled"):
+            self._deaths.forget()
         for arrival in arrivals:
             pending.arrivals.put_nowait(arrival)
 

@@ -16,6 +16,8 @@ from gguf_vl.engine.protocol import (
     AskStats,
     Cancel,
     Command,
+    Count,
+    Counted,
     Failed,
     Generate,
     Load,
@@ -26,9 +28,10 @@ from gguf_vl.engine.protocol import (
     Ready,
     Stats,
     Step,
+    dumps,
 )
 from gguf_vl.errors import GgufVlError, to_plain
-from gguf_vl.types import EngineInfo, EngineStats, Event, Finished, Text, Timings, Usage, Used
+from gguf_vl.types import EngineInfo, EngineSettings, EngineStats, Event, Finished, Text, Timings, Usage, Used
 
 NO_TIME = Timings(0.0, 0.0, 0.0, None)
 NOTHING_USED = Used((), {}, None, 0)
@@ -45,9 +48,15 @@ class Waits:
 
     release: asyncio.Event | None = None
 
+    async def until_released(self) -> None:
+        """Wait, for ever where there is no `release`."""
+        await (self.release or asyncio.Event()).wait()
+
 
 Line = Event | GgufVlError | WorkerDies | Waits
 Script = Sequence[Line]
+LoadScript = Sequence[Loading | Waits] | GgufVlError
+"""What comes before the model is loaded, or why it cannot be."""
 
 
 def text(*pieces: str) -> Script:
@@ -57,18 +66,17 @@ def text(*pieces: str) -> Script:
 
 
 def scripted(
-    *scripts: Script, loading: Sequence[GgufVlError] = (), stuck_s: float = 0.0
+    *scripts: Script, loading: Sequence[LoadScript] = (), stuck_s: float = 0.0
 ) -> Callable[[], Awaitable[ScriptedWorker]]:
     """What `Engine(connect=…)` takes: workers that answer one request per script, the last script again and again.
 
-    `loading` makes the first workers fail with these errors instead of loading; the others say that they got no further
-    for `stuck_s`.
+    `loading` says how the first workers load, or fail to; all of them say that they got no further for `stuck_s`.
     """
     remaining = list(scripts) or [text("a scripted answer")]
-    failures = list(loading)
+    loads = list(loading)
 
     async def connect() -> ScriptedWorker:
-        return ScriptedWorker(remaining, failures.pop(0) if failures else None, stuck_s)
+        return ScriptedWorker(remaining, loads.pop(0) if loads else (), stuck_s)
 
     return connect
 
@@ -76,24 +84,24 @@ def scripted(
 class ScriptedWorker:
     """A `Connection` that plays scripts. `commands` are those it was sent."""
 
-    def __init__(self, scripts: list[Script], loading: GgufVlError | None, stuck_s: float) -> None:
+    def __init__(self, scripts: list[Script], loading: LoadScript = (), stuck_s: float = 0.0) -> None:
         self.commands: list[Command] = []
         self._scripts = scripts
         self._loading = loading
         self._stuck_s = stuck_s
         self._reports: asyncio.Queue[Any | None] = asyncio.Queue()
+        self._loads: asyncio.Task[None] | None = None
         self._playing: dict[str, asyncio.Task[None]] = {}
 
     async def send(self, command: Command) -> None:
-        """Take a command and begin what its script says."""
+        """Take a command, if it can cross, and begin what its script says."""
+        dumps(command)
         self.commands.append(command)
         match command:
-            case Load(settings) if self._loading is None:
-                self._report(Loading(1.0))
-                self._report(Ready(EngineInfo(settings.n_ctx, settings.mmproj is not None, 0.0, NOTHING_USED)))
-            case Load() if self._loading:
-                self._report(Failed("", to_plain(self._loading)))
-                self._report(None)
+            case Load(settings):
+                self._loads = asyncio.create_task(self._load(settings))
+            case Count(request):
+                self._report(Step((Counted(request.id, Usage(1, 0, 0)),)))
             case Generate(request):
                 script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
                 self._playing[request.id] = asyncio.create_task(self._play(request.id, script))
@@ -104,6 +112,18 @@ class ScriptedWorker:
             case Cancel(id) if id in self._playing:
                 self._playing[id].cancel()
 
+    async def _load(self, settings: EngineSettings) -> None:
+        if isinstance(self._loading, GgufVlError):
+            self._report(Failed("", to_plain(self._loading)))
+            return self._report(None)
+        for line in self._loading:
+            if isinstance(line, Waits):
+                await line.until_released()
+            else:
+                self._report(line)
+        self._report(Loading(1.0))
+        self._report(Ready(EngineInfo(settings.n_ctx, settings.mmproj is not None, 0.0, NOTHING_USED)))
+
     async def _play(self, id: str, script: Script) -> None:
         so_far = Finished("cancelled", Usage(1, 0, 0), NO_TIME)
         for line in script:
@@ -111,8 +131,8 @@ class ScriptedWorker:
                 case WorkerDies():
                     self._report(None)
                     return
-                case Waits(release):
-                    await (release or asyncio.Event()).wait()
+                case Waits():
+                    await line.until_released()
                 case GgufVlError():
                     self._report(Step((Failed(id, to_plain(line)),)))
                 case _:
@@ -127,7 +147,7 @@ class ScriptedWorker:
 
     async def close(self) -> str:
         """Stop playing."""
-        for task in self._playing.values():
+        for task in filter(None, (self._loads, *self._playing.values())):
             task.cancel()
         self._report(None)
         return "scripted"

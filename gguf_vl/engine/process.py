@@ -22,8 +22,10 @@ _STDERR_KEPT = 20
 _STDERR_CHUNK = 2**16
 """Bytes read at a time, and the most that is kept of one line."""
 _TELLING = re.compile("GGML_ASSERT|error", re.IGNORECASE)
-_CLOSING_S = 2.0
-"""Seconds a worker has to end by itself once its pipe is closed."""
+BY_ITSELF_S = 0.5
+"""Seconds a worker has to end once its pipe is closed."""
+TERMINATED_S = 0.25
+"""Seconds more once it was asked to terminate. Then it is killed, so that a program ends within a second."""
 
 
 class Connection(Protocol):
@@ -46,6 +48,7 @@ class WorkerProcess:
         self._process = process
         self._stderr: deque[str] = deque(maxlen=_STDERR_KEPT)
         self._listener = asyncio.create_task(self._listen())
+        self._ending: asyncio.Task[str] | None = None
 
     @classmethod
     async def start(cls) -> WorkerProcess:
@@ -104,15 +107,25 @@ class WorkerProcess:
             return None
 
     async def close(self) -> str:
-        """Close the pipe, which ends the worker; kill it when that takes too long."""
+        """Close the pipe, which ends the worker; terminate, then kill it when that takes too long.
+
+        Once begun it goes on, also when the caller no longer waits.
+        """
+        self._ending = self._ending or asyncio.create_task(self._end())
+        return await asyncio.shield(self._ending)
+
+    async def _end(self) -> str:
         assert self._process.stdin
         with contextlib.suppress(ConnectionError, RuntimeError):
             self._process.stdin.close()
-        try:
-            await asyncio.wait_for(self._process.wait(), _CLOSING_S)
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+        for patience_s, force in ((BY_ITSELF_S, self._process.terminate), (TERMINATED_S, self._process.kill)):
+            try:
+                await asyncio.wait_for(self._process.wait(), patience_s)
+                break
+            except TimeoutError:
+                with contextlib.suppress(ProcessLookupError):
+                    force()
+        await self._process.wait()
         await self._listener
         return self._how_it_ended()
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import msgpack
 
 from gguf_vl import types
+from gguf_vl.errors import UsageError
 from gguf_vl.types import EngineInfo, EngineSettings, EngineStats, Event, Finished, Message, Request, Usage
 
 LENGTH = struct.Struct(">I")
@@ -153,6 +154,8 @@ Report = Loading | Ready | Step | Stats | Failed | LogLine
 
 _UNICODE = "surrogatepass"
 """Text may hold lone surrogates, which stand for bytes on the command line that are not UTF-8."""
+DEEPEST = 200
+"""Levels of a JSON schema that cross."""
 _DATACLASS, _PATH = 1, 2
 _MARK = msgpack.ExtType(_DATACLASS, b"")
 """The one key of a map that is a dataclass: its name and its values. No JSON can hold such a key."""
@@ -171,8 +174,29 @@ def _pack(thing: Any) -> msgpack.ExtType | dict[msgpack.ExtType, list[Any]]:
     if isinstance(thing, Path):
         return msgpack.ExtType(_PATH, os.fsencode(thing))
     kind = type(thing)
+    if kind.__name__ not in _KNOWN:
+        raise _not_packable(thing)
+    if kind in _WITH_JSON:
+        _check_depth([getattr(thing, each.name) for each in fields(kind) if each.type == "Any"])
     values = _FIELDS[kind](thing) if kind in _FIELDS else [getattr(thing, each.name) for each in fields(thing)]
     return {_MARK: [kind.__name__, *values]}
+
+
+def _not_packable(thing: Any) -> UsageError:
+    if isinstance(thing, int):
+        what = f"A request holds an integer of {thing.bit_length()} bits; 64 is the most."
+        return UsageError(what, "Take a number from -2^63 to 2^64 - 1.")
+    return UsageError(f"A request holds something of the type {type(thing).__name__}.", "Give it what JSON can hold.")
+
+
+def _check_depth(json: list[Any]) -> None:
+    """The worker reads JSON by recursion, and one that is too deep would end its reader with all other requests."""
+    for _ in range(DEEPEST):
+        nested = {id(each): each for each in json if isinstance(each, dict | list | tuple)}.values()
+        json = [inner for each in nested for inner in (each.values() if isinstance(each, dict) else each)]
+        if not json:
+            return
+    raise UsageError(f"A schema is nested deeper than {DEEPEST} levels.", "Say parts of it with $ref and $defs.")
 
 
 def _unpack(code: int, data: bytes) -> Any:
@@ -198,9 +222,12 @@ def _listed(value: Any) -> Any:
 
 
 def dumps(message: Command | Report) -> bytes:
-    """One whole frame."""
-    body: bytes = msgpack.packb(message, default=_pack, unicode_errors=_UNICODE)
-    return LENGTH.pack(len(body)) + body
+    """One whole frame. Raises `UsageError` for what cannot cross."""
+    try:
+        body: bytes = msgpack.packb(message, default=_pack, unicode_errors=_UNICODE)
+        return LENGTH.pack(len(body)) + body
+    except (ValueError, struct.error) as error:  # bytes beyond what 32 bits count
+        raise UsageError(f"A request is too large to reach the worker: {error}.", "Ask for less at once.") from error
 
 
 def loads(body: bytes) -> Any:

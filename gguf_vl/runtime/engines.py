@@ -23,7 +23,8 @@ class PlannedEngine(Engine):
 
     It loads with its first use. Where memory does not suffice after all, the plan is tightened and tried again; `tell`
     gets a line about each step, and `planned` is what is in force. `prove` says when the largest picture is tried:
-    the first time that a plan is loaded, at every load and by encoding it, or never.
+    the first time that a plan is loaded, at every load and by encoding it, or never. After `idle_s` seconds without a
+    request the model is unloaded, with None never.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class PlannedEngine(Engine):
         tell: Tell = lambda _: None,
         prove: Literal["first", "always", "never"] = "first",
         disk_cache: int = 0,
+        idle_s: float | None = None,
         connect: Connect = WorkerProcess.start,
     ) -> None:
         self.planned = planned
@@ -44,7 +46,9 @@ class PlannedEngine(Engine):
         self._disk_cache = disk_cache
         self._failures = 0
         self._remembered: EngineInfo | None = None
-        super().__init__(self._as_planned(), on_progress=on_progress, smaller=self._tighten, connect=connect)
+        super().__init__(
+            self._as_planned(), on_progress=on_progress, smaller=self._tighten, connect=connect, idle_s=idle_s
+        )
 
     async def start(self) -> EngineInfo:
         """Load the model, unless it is loaded, and remember what that took."""

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gguf_vl.engine import process
 from gguf_vl.engine.blocking import BlockingEngine
-from gguf_vl.engine.client import Engine
-from gguf_vl.engine.fake import Script, ScriptedWorker, Waits, WorkerDies, scripted, text
-from gguf_vl.engine.protocol import Cancel
-from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, InvalidModelFile, WorkerDied
-from gguf_vl.types import EngineSettings, Event, Finished, Message, PictureLimits, Request, Text
+from gguf_vl.engine.client import Connect, Engine
+from gguf_vl.engine.fake import LoadScript, Script, ScriptedWorker, Waits, WorkerDies, scripted, text
+from gguf_vl.engine.health import PROVING
+from gguf_vl.engine.process import WorkerProcess
+from gguf_vl.engine.protocol import Cancel, Command, Loading
+from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, InvalidModelFile, UsageError, WorkerDied
+from gguf_vl.types import EngineSettings, EngineStats, Event, Finished, Message, PictureLimits, Request, Sampling, Text
 
 SETTINGS = EngineSettings(Path("model.gguf"), None, PictureLimits(8, 64))
 
@@ -31,6 +37,53 @@ def engine(*scripts: Script, loading: GgufVlError | None = None) -> Engine:
 
 async def said(events: AsyncIterator[Event]) -> str:
     return "".join([event.text async for event in events if isinstance(event, Text)])
+
+
+class Clock:
+    """The loop's time, which passes only when a test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        loop = asyncio.get_running_loop()
+        self.now = loop.time()
+        monkeypatch.setattr(loop, "time", lambda: self.now)
+
+    async def passes(self, seconds: float) -> None:
+        self.now += seconds
+        await others_run()
+
+
+async def others_run() -> None:
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+class Lingering(ScriptedWorker):
+    """A worker that ends only when it may, and hears nothing more as soon as it is to end."""
+
+    def __init__(self, *scripts: Script) -> None:
+        super().__init__(list(scripts))
+        self.may_end = asyncio.Event()
+        self._ends = False
+
+    async def send(self, command: Command) -> None:
+        if not self._ends:
+            await super().send(command)
+
+    async def close(self) -> str:
+        self._ends = True
+        await self.may_end.wait()
+        return await super().close()
+
+
+def one_by_one(*workers: ScriptedWorker) -> tuple[Connect, list[ScriptedWorker]]:
+    """How to start these workers, and those that have been."""
+    started: list[ScriptedWorker] = []
+
+    async def connect() -> ScriptedWorker:
+        started.append(workers[len(started)])
+        return started[-1]
+
+    return connect, started
 
 
 async def test_an_answer_arrives_in_order_and_ends_with_finished() -> None:
@@ -279,3 +332,178 @@ async def test_a_worker_that_answered_before_it_died_is_no_part_of_a_row() -> No
         with pytest.raises(WorkerDied):
             await said(running.generate(ask()))
     await running.close()
+
+
+async def test_a_worker_in_use_is_not_idle_however_short_its_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    async with Engine(SETTINGS, idle_s=100, hung_s=1e9, connect=scripted(text("red"))) as running:
+        worker = running.connection
+        for _ in range(30):
+            assert await said(running.generate(ask())) == "red"
+            await clock.passes(10)
+        assert running.connection is worker
+        for _ in range(10):
+            await running.stats()  # no use of the model
+            await clock.passes(10)
+        assert running.connection is None
+
+
+async def test_a_request_that_comes_while_the_worker_is_unloaded_gets_a_fresh_one_after_it() -> None:
+    old, new = Lingering(), ScriptedWorker([text("red")])
+    connect, workers = one_by_one(old, new)
+    running = Engine(SETTINGS, connect=connect)
+    await running.start()
+    unloading = asyncio.create_task(running.unload())
+    await others_run()
+    answered = asyncio.create_task(said(running.generate(ask())))
+    await others_run()
+    assert workers == [old]
+    old.may_end.set()
+    assert await answered == "red"
+    assert workers == [old, new]
+    await unloading
+    await running.close()
+
+
+async def test_only_what_was_asked_for_and_done_ends_a_row_of_deaths() -> None:
+    scripts: list[Script] = [[DoesNotFit("too long", "shorten it")], [Waits()], [WorkerDies()]]
+    running = Engine(SETTINGS, connect=scripted(*scripts, *scripts, *scripts), rest_s=1e9)
+    for _ in range(3):
+        with pytest.raises(DoesNotFit):
+            await said(running.generate(ask()))
+        await running.stats()
+        await running.count(ask())
+        left = asyncio.create_task(said(running.generate(request := ask())))
+        await others_run()
+        await running.cancel(request.id)
+        await left
+        with pytest.raises(WorkerDied):
+            await said(running.generate(ask()))
+    with pytest.raises(EngineError, match="3 times in a row"):
+        await said(running.generate(ask()))
+    await running.close()
+
+
+async def test_a_prepared_beginning_ends_a_row_of_deaths() -> None:
+    running = Engine(SETTINGS, connect=scripted([WorkerDies()]), rest_s=1e9)
+    for _ in range(5):
+        await running.prepare(Message("user", ("?",)))
+        with pytest.raises(WorkerDied):
+            await said(running.generate(ask()))
+    await running.close()
+
+
+async def test_counters_of_no_model_are_zeros_and_load_none() -> None:
+    release = asyncio.Event()
+    running = Engine(SETTINGS, connect=scripted(loading=[[Waits(release)]]))
+    zeros = EngineStats(0, 0, 0, 0, 0, 0)
+    assert await running.stats() == zeros
+    assert running.connection is None
+    starting = asyncio.create_task(running.start())
+    await others_run()
+    assert await running.stats() == zeros  # while it loads
+    release.set()
+    await starting
+    await running.unload()
+    assert await running.stats() == zeros
+    assert running.connection is None
+    await running.close()
+
+
+async def test_an_id_that_is_under_way_is_refused_and_the_first_request_is_answered() -> None:
+    release = asyncio.Event()
+    async with engine([Text("r"), Waits(release), *text("ed")]) as running:
+        request = ask()
+        first = running.generate(request)
+        assert await anext(first) == Text("r")
+        with pytest.raises(UsageError, match=request.id):
+            await said(running.generate(request))
+        release.set()
+        assert await said(first) == "ed"
+        assert await said(running.generate(request)) == "red"  # it is over: the id is free
+
+
+async def test_a_request_that_is_running_can_be_counted() -> None:
+    release = asyncio.Event()
+    async with engine([Text("r"), Waits(release), *text("ed")]) as running:
+        request = ask()
+        stream = running.generate(request)
+        assert await anext(stream) == Text("r")
+        assert (await running.count(request)).prompt_tokens == 1
+        release.set()
+        assert await said(stream) == "ed"
+
+
+def test_the_blocking_engine_too_refuses_an_id_under_way_and_lets_the_first_request_be() -> None:
+    with BlockingEngine(started := engine([Text("so far"), Waits()])) as running:
+        request = ask()
+        first = running.generate(request)
+        assert next(first) == Text("so far")
+        with pytest.raises(UsageError, match=request.id):
+            list(running.generate(request))
+        assert isinstance(started.connection, ScriptedWorker)
+        assert Cancel(request.id) not in started.connection.commands
+        first.close()  # type: ignore[attr-defined]
+        assert Cancel(request.id) in started.connection.commands
+
+
+async def test_what_cannot_reach_the_worker_is_refused_and_harms_no_other_request() -> None:
+    release = asyncio.Event()
+    async with engine([Text("r"), Waits(release), *text("ed")]) as running:
+        first = running.generate(ask())
+        assert await anext(first) == Text("r")
+        with pytest.raises(UsageError, match="integer of 65 bits"):
+            await said(running.generate(replace(ask(), sampling=Sampling(seed=2**64))))
+        release.set()
+        assert await said(first) == "ed"
+
+
+async def test_a_load_that_tells_nothing_any_more_is_ended_with_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    release = asyncio.Event()
+    loading: LoadScript = [Loading(0.25), Waits(release), Loading(0.5), Waits()]
+    running = Engine(SETTINGS, hung_s=100, connect=scripted(text("red"), loading=[loading]))
+    answered = asyncio.create_task(said(running.generate(ask())))
+    await others_run()
+    for _ in range(9):
+        await clock.passes(10)
+    release.set()  # it gets on
+    for _ in range(9):
+        await clock.passes(10)
+    assert not answered.done()
+    for _ in range(3):
+        await clock.passes(10)
+    with pytest.raises(WorkerDied, match=r"while loading the model \(it got no further for 100 s\)"):
+        await answered
+    assert await said(running.generate(ask())) == "red"
+    await running.close()
+
+
+async def test_encoding_the_largest_picture_in_a_load_may_last_longer_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    proving = replace(SETTINGS, proof="encode")
+    running = Engine(proving, hung_s=100, connect=scripted(loading=[[Loading(1.0), Waits()]]))
+    starting = asyncio.create_task(running.start())
+    await others_run()
+    for _ in range(10 * PROVING):
+        await clock.passes(10)
+    assert not starting.done()
+    await clock.passes(10)
+    with pytest.raises(WorkerDied, match="got no further for 1200 s"):
+        await starting
+    await running.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing can stop a process there")
+async def test_a_worker_that_does_not_end_by_itself_is_ended_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert process.BY_ITSELF_S + process.TERMINATED_S < 1
+    monkeypatch.setattr(process, "BY_ITSELF_S", 0)
+    monkeypatch.setattr(process, "TERMINATED_S", 0)
+    worker = await WorkerProcess.start()
+    os.kill(worker.pid, signal.SIGSTOP)
+    impatient = asyncio.create_task(worker.close())
+    await asyncio.sleep(0)
+    impatient.cancel()
+    assert "SIGKILL" in await worker.close()

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from gguf_vl.engine import protocol
+from gguf_vl.errors import UsageError
 from gguf_vl.types import (
     EngineSettings,
     Finished,
@@ -16,6 +21,7 @@ from gguf_vl.types import (
     Sampling,
     Text,
     Timings,
+    Tool,
     Usage,
 )
 
@@ -44,3 +50,44 @@ def test_a_frame_cut_short_reads_as_the_end() -> None:
     frame = protocol.dumps(protocol.Cancel("id"))
     for length in range(len(frame)):
         assert protocol.read_message(io.BytesIO(frame[:length])) is None
+
+
+def nested(depth: int) -> Any:
+    json: Any = {}
+    for level in range(depth):
+        json = [json] if level % 2 else {"a": json}
+    return json
+
+
+REQUEST = Request((Message("user", ("?",)),))
+CYCLE: dict[str, Any] = {}
+CYCLE |= {"a": CYCLE, "b": CYCLE}
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        ({"maximum": 2**64}, "integer of 65 bits"),
+        ({"minimum": -(2**70)}, "integer of 71 bits"),
+        ({"enum": {1, 2}}, "type set"),
+        (nested(300), "deeper than 200"),
+        (CYCLE, "deeper than 200"),
+    ],
+)
+def test_what_cannot_cross_is_refused_and_named(schema: Any, says: str) -> None:
+    tool = Tool("tool", schema)
+    for request in (Request(REQUEST.messages, schema=schema), Request(REQUEST.messages, tools=(tool,))):
+        with pytest.raises(UsageError, match=says):
+            protocol.dumps(protocol.Generate(request))
+
+
+def test_the_deepest_schema_and_the_largest_integers_cross() -> None:
+    for schema in (nested(199), {"maximum": 2**64 - 1, "minimum": -(2**63)}):
+        command = protocol.Generate(Request(REQUEST.messages, schema=schema))
+        assert protocol.read_message(io.BytesIO(protocol.dumps(command))) == command
+
+
+def test_a_request_beyond_a_frames_length_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "LENGTH", struct.Struct(">B"))
+    with pytest.raises(UsageError, match="too large"):
+        protocol.dumps(protocol.Generate(Request((Message("user", ("?" * 300,)),))))

@@ -104,6 +104,12 @@ async def test_a_plan_that_runs_out_of_memory_is_tightened_and_each_step_told_in
     assert all("\n" not in line for line in lines)
 
 
+async def test_a_planned_model_that_nobody_needs_is_unloaded(planned: Planned) -> None:
+    async with PlannedEngine(named("pocket"), planned, idle_s=0.001, connect=scripted()) as engine:
+        while engine.connection is not None:
+            await asyncio.sleep(0)
+
+
 async def test_after_the_last_attempt_it_ends_with_what_does_not_fit(planned: Planned) -> None:
     engine, lines = started(planned, failing=ATTEMPTS)
     with pytest.raises(DoesNotFit, match=f"{ATTEMPTS} times while loading pocket"):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gguf_vl.engine.client import Engine
-from gguf_vl.engine.fake import Script, Waits, scripted, text
-from gguf_vl.errors import DoesNotFit, ModelNotFound
+from gguf_vl.engine.fake import LoadScript, Script, Waits, scripted, text
+from gguf_vl.errors import DoesNotFit, EngineError, ModelNotFound
 from gguf_vl.runtime.serving import Serving
 from gguf_vl.types import EngineSettings, Message, PictureLimits, Request, Text
 
@@ -27,8 +27,8 @@ class Shelf:
         if name not in self.scripts:
             raise ModelNotFound(f"There is no model {name!r}.", "Take another.")
         settings = EngineSettings(Path(f"{name}.gguf"), None, PictureLimits(8, 64))
-        failing = [DoesNotFit("No room.", "")] if name == "huge" else []
-        engine = Engine(settings, connect=scripted(self.scripts[name], loading=failing))
+        loads: dict[str, LoadScript] = {"huge": DoesNotFit("No room.", ""), "slow": [Waits()]}
+        engine = Engine(settings, connect=scripted(self.scripts[name], loading=[loads.get(name, ())]))
         self.made.append((name, engine))
         return engine
 
@@ -100,3 +100,85 @@ async def test_after_a_model_that_could_not_be_loaded_the_next_one_is() -> None:
         await ask(serving, "huge")
     assert (serving.loaded, await ask(serving, "a")) == ("", "a")
     await serving.close()
+    assert [await closed(engine) for _, engine in shelf.made] == [True, True]
+
+
+async def closed(engine: Engine) -> bool:
+    try:
+        await engine.start()
+    except EngineError as error:
+        return "closed" in error.what
+    return False
+
+
+async def loading(shelf: Shelf, name: str) -> None:
+    while name not in shelf.alive:
+        await asyncio.sleep(0)
+
+
+async def test_who_leaves_while_a_model_loads_leaves_none_loading() -> None:
+    shelf = Shelf(a=text("a"), slow=text("s"))
+    serving = Serving(shelf.make)
+    assert await ask(serving, "a") == "a"
+    asked = asyncio.create_task(ask(serving, "slow"))
+    await loading(shelf, "slow")
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert (serving.loaded, shelf.alive) == ("", [])
+    assert await ask(serving, "a") == "a"
+    assert shelf.alive == ["a"]
+    await serving.close()
+
+
+async def test_who_leaves_while_the_old_model_is_used_leaves_it_in_its_place() -> None:
+    shelf = Shelf(a=text("a"), b=text("b"))
+    serving = Serving(shelf.make)
+    async with serving.using("a") as engine:
+        asked = asyncio.create_task(ask(serving, "b"))
+        while len(shelf.made) < 2:
+            await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        assert await said(engine) == "a"
+    assert [await ask(serving, name) for name in "ab"] == ["a", "b"]
+    await serving.close()
+
+
+async def test_closing_ends_a_swap_in_its_midst_and_those_who_wait_behind() -> None:
+    shelf = Shelf(slow=text("s"), a=text("a"))
+    serving = Serving(shelf.make)
+    asked = [asyncio.create_task(ask(serving, name)) for name in ("slow", "a")]
+    await loading(shelf, "slow")
+    await serving.close()
+    assert shelf.alive == []
+    for each in asked:
+        with pytest.raises(EngineError, match=r"closed|any more"):
+            await each
+    assert [name for name, _ in shelf.made] == ["slow"]
+
+
+async def test_closing_ends_those_who_use_a_model_and_a_swap_that_waits_for_them() -> None:
+    shelf = Shelf(a=[Text("so far"), Waits()], b=text("b"))
+    serving = Serving(shelf.make)
+    first = asyncio.create_task(ask(serving, "a"))
+    await loading(shelf, "a")
+    second = asyncio.create_task(ask(serving, "b"))
+    while len(shelf.made) < 2:
+        await asyncio.sleep(0)
+    await serving.close()
+    for each in (first, second):
+        with pytest.raises(EngineError):
+            await each
+    assert shelf.alive == []
+
+
+async def test_after_closing_nobody_is_served() -> None:
+    shelf = Shelf(a=text("a"))
+    serving = Serving(shelf.make)
+    assert await ask(serving, "a") == "a"
+    await serving.close()
+    with pytest.raises(EngineError, match="served any more"):
+        await ask(serving, "a")
+    assert (serving.loaded, shelf.alive, len(shelf.made)) == ("", [], 1)
