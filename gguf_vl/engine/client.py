@@ -178,20 +178,19 @@ class Engine:
         """End a worker that nobody needs any more, and one whose native code hangs."""
         while self._worker is worker:
             await asyncio.sleep(min(self._hung_s, self._use.idle_s or self._hung_s) / 10)
-            patience_s = worker.patience_s(self._hung_s, self.settings.proof)
-            if await self._hangs(worker, patience_s):
-                worker.hung = f"it got no further for {patience_s:g} s"
+            if await self._hangs(worker):
+                worker.hung = f"it got no further for {self._hung_s:g} s"
                 await self._end(worker)
             elif self._use.is_over:
                 await self.unload()
 
-    async def _hangs(self, worker: Worker, patience_s: float) -> bool:
+    async def _hangs(self, worker: Worker) -> bool:
         if not worker.is_loaded:
-            return worker.silent_s > patience_s
+            return worker.silent_s > self._hung_s
         if not self._pending:
             return False
         try:
-            return (await asyncio.wait_for(self.stats(), patience_s)).stuck_s > patience_s
+            return (await asyncio.wait_for(self.stats(), self._hung_s)).stuck_s > self._hung_s
         except (GgufVlError, TimeoutError):
             return worker is self._worker
 
@@ -340,7 +339,6 @@ class Engine:
             worker.heard()
             match report:
                 case Loading(fraction):
-                    worker.is_read = fraction >= 1
                     self._on_progress(fraction)
                 case Ready(loaded):
                     self._use.now()

@@ -6,14 +6,10 @@ import asyncio
 
 from gguf_vl.engine.process import Connection
 from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, WorkerDied, is_about_memory
-from gguf_vl.types import EngineInfo, Proof
+from gguf_vl.types import EngineInfo
 
 MOST_DEATHS = 3
 """Workers that may die in a row before none is started for a while."""
-PROVING = 12
-"""So many times longer may a worker that has read the weights be silent while it encodes the largest picture: nothing
-tells of that, and on a CPU it may last minutes.
-"""
 
 
 def _now() -> float:
@@ -28,7 +24,6 @@ class Worker:
         self.info: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
         self.complaint = ""  # the last error in its log
         self.hung = ""  # why it was ended, if it hung
-        self.is_read = False  # all weights are
         self.is_unloaded = False
         self.heard()
 
@@ -45,10 +40,6 @@ class Worker:
     def silent_s(self) -> float:
         """How long it has reported nothing."""
         return _now() - self._heard_at
-
-    def patience_s(self, hung_s: float, proof: Proof) -> float:
-        """How long it may get no further before it counts as hung."""
-        return hung_s * (PROVING if proof == "encode" and self.is_read and not self.is_loaded else 1)
 
     def obituary(self, how: str) -> GgufVlError:
         """What to tell those who waited for it. `how` is what its connection says of its end."""

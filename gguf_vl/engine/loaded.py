@@ -42,7 +42,9 @@ class Loaded(Owned):
             )
             self.vision = self._vision(settings, settings.mmproj) if settings.mmproj else None
             if self.vision:
+                self.vision.between_nodes = lambda: on_progress(1.0)  # a sign of life: it may last for minutes
                 _prove(self.vision, settings, meter)
+                self.vision.between_nodes = None
             used = meter.used()
         self.info = EngineInfo(self.context.n_ctx, self.vision is not None, time.perf_counter() - began, used)
 

@@ -16,7 +16,6 @@ from gguf_vl.engine import process
 from gguf_vl.engine.blocking import BlockingEngine
 from gguf_vl.engine.client import Connect, Engine
 from gguf_vl.engine.fake import LoadScript, Script, ScriptedWorker, Waits, WorkerDies, scripted, text
-from gguf_vl.engine.health import PROVING
 from gguf_vl.engine.process import WorkerProcess
 from gguf_vl.engine.protocol import Cancel, Command, Loading
 from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, InvalidModelFile, UsageError, WorkerDied
@@ -476,23 +475,6 @@ async def test_a_load_that_tells_nothing_any_more_is_ended_with_a_clear_error(mo
     with pytest.raises(WorkerDied, match=r"while loading the model \(it got no further for 100 s\)"):
         await answered
     assert await said(running.generate(ask())) == "red"
-    await running.close()
-
-
-async def test_encoding_the_largest_picture_in_a_load_may_last_longer_but_not_for_ever(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = Clock(monkeypatch)
-    proving = replace(SETTINGS, proof="encode")
-    running = Engine(proving, hung_s=100, connect=scripted(loading=[[Loading(1.0), Waits()]]))
-    starting = asyncio.create_task(running.start())
-    await others_run()
-    for _ in range(10 * PROVING):
-        await clock.passes(10)
-    assert not starting.done()
-    await clock.passes(10)
-    with pytest.raises(WorkerDied, match="got no further for 1200 s"):
-        await starting
     await running.close()
 
 

@@ -278,3 +278,10 @@ async def test_llama_cpps_log_comes_to_our_logger_and_nothing_to_the_terminal(
             pass
     assert any("general.architecture" in record.message for record in caplog.records)
     assert capfd.readouterr() == ("", "")
+
+
+async def test_a_load_tells_that_it_gets_on_while_it_proves_that_the_largest_picture_has_room() -> None:
+    told: list[float] = []
+    async with Engine(settings(proof="encode"), on_progress=told.append):
+        pass
+    assert told.count(1.0) > 3
