@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from gguf_vl.native.model import Model
 
+_CLOSE = "</think>"
 _LIKELIEST = 1024
 """Tokens that are looked at first when a choice was refused: they nearly always hold one that the grammar allows."""
 _AT_ONCE = 4096
@@ -47,6 +48,7 @@ _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 class Grammar(Owned):
     """The state of one answer in a grammar, from its rule `root` on: of what follows its reasoning, where that is open.
 
+    The reasoning itself is free; llama.cpp's rule for any token but one takes no first half of a character.
     Control tokens other than an end are refused: to llama.cpp their spelling is text, to a reader they are nothing. So
     is what is no UTF-8, and an end within a character: llama.cpp takes them for characters.
 
@@ -61,8 +63,8 @@ class Grammar(Owned):
         root = "root"
         if thinking:
             root = "behind-thinking"
-            text += f"\n{root} ::= !</think>* </think> [\\n]{{0,2}} root"
-        for token in gbnf.check(text, root):
+            text += f"\n{root} ::= [\\n]{{0,2}} root"
+        for token in gbnf.check(text, root) | ({_CLOSE} if thinking else set()):
             if not _has(model, token):
                 raise UsageError(
                     f"The grammar names the token {token}, which this model lacks.", "Correct the GBNF text."
@@ -74,6 +76,7 @@ class Grammar(Owned):
                 "repeated may be empty.",
                 "Make it simpler.",
             )
+        self._thinks_until = model.special_tokens[_CLOSE] if thinking else None
         self._refused = frozenset(_control_tokens(model))
         self._one = _Candidates(1)
         self._all = _Candidates(model.n_vocab)
@@ -87,6 +90,8 @@ class Grammar(Owned):
         """
         if not 0 <= token < self._n_vocab or token in self._refused:
             return False
+        if self._thinks_until is not None:
+            return not self._model.ends_answer(token) and self._begun_character(token) is not None
         self._one.fill(token, 0.0)
         with self._time:
             self._one.apply(self._grammar)
@@ -100,6 +105,9 @@ class Grammar(Owned):
         if not self.allows(token):
             raise EngineError("A token was to be accepted that the grammar refuses.", "Report this with the grammar.")
         self._character = self._begun_character(token) or b""
+        if self._thinks_until is not None:
+            self._thinks_until = None if token == self._thinks_until else self._thinks_until
+            return
         with self._time:
             llama.llama_sampler_accept(self._grammar, token)
         self._time.add(_TOKEN_S)
@@ -153,6 +161,8 @@ class Grammar(Owned):
         raise EngineError("The grammar leaves no token to go on with.", "Report this with the grammar.")
 
     def _allowed_of(self, tokens: NDArray[np.integer[Any]]) -> list[int]:
+        if self._thinks_until is not None:
+            return [int(token) for token in tokens if self.allows(int(token))]
         self._all.fill(tokens, 0.0)
         with self._time:
             self._all.apply(self._grammar)

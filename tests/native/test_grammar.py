@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -101,6 +102,30 @@ def test_such_bytes_are_not_chosen_either(model: Model, greedy: object) -> None:
     with Grammar(model, "root ::= .*") as grammar:
         bad = [tokens[byte] for byte in (b"\xff", b"\xf5", b"\xc0")]
         assert grammar.sample(greedy, wishes(model, *bad, tokens[b"a"])) == tokens[b"a"]
+
+
+def test_open_reasoning_is_free_until_it_ends(model: Model, greedy: object) -> None:
+    close = model.special_tokens["</think>"]
+    with Grammar(model, 'root ::= "red"', thinking=True) as grammar:
+        for token in model.tokenize("Hm 🦄"):
+            assert (
+                grammar.sample(greedy, wishes(model, end(model), model.special_tokens["<|im_start|>"], token)) == token
+            )
+        grammar.accept(model.tokenize("🦄")[0])
+        assert not grammar.allows(close)
+        for token in model.tokenize("🦄")[1:]:
+            grammar.accept(token)
+        assert grammar.sample(greedy, wishes(model, close)) == close
+        assert not grammar.allows(close)
+        for token in model.tokenize("\n\nred"):
+            grammar.accept(token)
+        assert grammar.allows(end(model))
+
+
+def test_reasoning_cannot_end_without_a_token_for_that(model: Model) -> None:
+    without = SimpleNamespace(special_tokens={}, n_vocab=9)
+    with pytest.raises(UsageError, match="</think>"):
+        Grammar(without, 'root ::= "red"', thinking=True)  # type: ignore[arg-type]
 
 
 def test_a_token_can_be_named_and_be_left_out(model: Model) -> None:
