@@ -51,7 +51,7 @@ class Answer:
                 self._held = self._held[at + len(found) :]
                 self._switch(found)
                 continue
-            keep = 0 if final else max((_overlap(self._held, word) for word in watched), default=0)
+            keep = 0 if final else max((overlap(self._held, word) for word in watched), default=0)
             cut = len(self._held) - keep
             self._emit(self._held[:cut], events)
             self._held = self._held[cut:]
@@ -77,6 +77,6 @@ class Answer:
         events.append(Thinking(text) if self._thinking else Text(text))
 
 
-def _overlap(text: str, word: str) -> int:
+def overlap(text: str, word: str) -> int:
     """How many characters at the end of `text` are a beginning of `word`, short of all of it."""
     return next((n for n in range(min(len(text), len(word) - 1), 0, -1) if text.endswith(word[:n])), 0)

@@ -20,14 +20,21 @@ if TYPE_CHECKING:
     from gguf_vl.native.context import Context
     from gguf_vl.native.model import Model
 
+_MOST_LIKELY = 20
+"""As OpenAI's `top_logprobs`."""
+_MOST_BIAS = 1e30
+"""A bias that is finite in float32 too, where llama.cpp adds it, and several for one token are."""
+
 
 class Chooser(Owned):
     """Chooses the tokens of one answer. `thinking` says that the prompt has already opened the reasoning.
 
-    Raises `UsageError` for a grammar, a schema or tools that cannot be, and for two of them at once.
+    Raises `UsageError` for a grammar, a schema or tools that cannot be, and for two of them at once; for more
+    likelihoods than are told, and for biases that are none.
     """
 
     def __init__(self, model: Model, request: Request, *, window: int, thinking: bool) -> None:
+        _check(request, model.n_vocab)
         self._model = model
         self._n_likely = request.n_likely
         self._loops = LoopGuard() if request.loop_guard else None
@@ -80,12 +87,35 @@ class Chooser(Owned):
         self._sampler.close()
 
 
+def _check(request: Request, n_vocab: int) -> None:
+    """Refuse numbers that mean nothing, or would not come to an end."""
+    if request.n_likely is not None and not (_is_integer(request.n_likely) and 0 <= request.n_likely <= _MOST_LIKELY):
+        raise UsageError(
+            f"The likelihoods of {request.n_likely!r} other tokens are asked for.", f"Ask for 0 to {_MOST_LIKELY}."
+        )
+    for token, bias in request.sampling.logit_bias:
+        if not _is_integer(token) or not 0 <= token < n_vocab:
+            raise UsageError(
+                f"There is a bias for {token!r}, which is no token.", f"Name tokens by their ids, 0 to {n_vocab - 1:,}."
+            )
+        if isinstance(bias, bool) or not isinstance(bias, (int, float)) or not abs(bias) <= _MOST_BIAS:
+            raise UsageError(
+                f"The bias of the token {token} is {bias!r}.", "Give a finite number, such as -100 to 100."
+            )
+
+
+def _is_integer(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
+
+
 def _grammar_text(request: Request) -> str:
     """The grammar that a request asks for, empty for none."""
     asked = [
         request.grammar,
         grammar_of(request.schema) if request.schema is not None else "",
-        grammar_of_tools(request.tools, request.tool_choice) if request.tools else "",
+        grammar_of_tools(request.tools, request.tool_choice, parallel=request.parallel_tool_calls)
+        if request.tools
+        else "",
     ]
     found = [text for text in asked if text]
     if len(found) > 1:

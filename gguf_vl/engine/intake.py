@@ -84,13 +84,8 @@ class Intake:
         return Usage(prompt.n_tokens, prompt.image_tokens, 0)
 
     def remember(self, sequence: Sequence) -> None:
-        """Know an answer's tokens by its text, however it ended, for a conversation that goes on with it.
-
-        Not where they say more than the text: thoughts, calls, what a stop string cut off, half a character.
-        """
-        said = b"".join(map(self._model.piece, sequence.answered)).decode("utf-8", errors="replace")
-        if sequence.text.strip() and said.strip() == sequence.text.strip():
-            self._prompts.remember(sequence.text, sequence.answered)
+        """Know an answer's tokens by its text, however it ended, for a conversation that goes on with it."""
+        self._prompts.remember(sequence.text, sequence.answered)
 
     def _check(self, prompt: Prompt) -> None:
         for part in prompt.parts:

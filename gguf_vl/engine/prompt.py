@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import jinja2
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from gguf_vl.engine.tools import CLOSE, OPEN
 from gguf_vl.engine.trimming import shortest_cut
 from gguf_vl.errors import EngineError, InvalidModelFile, UsageError
-from gguf_vl.types import Message, Picture, Request, Tool
+from gguf_vl.types import Call, Message, Picture, Request, Tool
 
 if TYPE_CHECKING:
     from gguf_vl.native.model import Model
@@ -71,12 +73,31 @@ class PromptBuilder:
         self._answers: OrderedDict[str, tuple[int, ...]] = OrderedDict()
 
     def remember(self, text: str, tokens: Sequence[int]) -> None:
-        """An answer of this model: where it stands in a conversation again, it is these very tokens.
+        """An answer of this model with its text: where that or a call in it stands in a conversation again, it is these
+        very tokens.
 
-        Tokenised anew it may be others, and what was computed for it would be of no use.
+        Tokenised anew it may be others, and what was computed for it would be of no use. Only what spells exactly the
+        text is known by it: not thoughts, line breaks that were left out, what a stop string cut off, half a character.
         """
-        self._answers[text.strip()] = tuple(tokens)
-        self._answers.move_to_end(text.strip())
+        names = {token: name for name, token in self._model.special_tokens.items()}
+        tags = [place for place, token in enumerate(tokens) if token in names]
+        if text and not tags and self._spelled(tokens) == text:
+            self._know(text, tokens)
+        for begin, end in pairwise(tags):
+            call = tokens[begin + 1 : end]
+            if (names[tokens[begin]], names[tokens[end]]) == (OPEN, CLOSE) and (spelled := self._spelled(call)):
+                self._know(spelled, call)
+
+    def _spelled(self, tokens: Sequence[int]) -> str | None:
+        """The text of these tokens, None where it does not end with a whole character."""
+        try:
+            return b"".join(map(self._model.piece, tokens)).decode()
+        except UnicodeDecodeError:
+            return None
+
+    def _know(self, text: str, tokens: Sequence[int]) -> None:
+        self._answers[text] = tuple(tokens)
+        self._answers.move_to_end(text)
         if len(self._answers) > _ANSWERS:
             self._answers.popitem(last=False)
 
@@ -99,6 +120,9 @@ class PromptBuilder:
 
         Raises `UsageError` when the template refuses the messages, `EngineError` when it has no place for pictures.
         """
+        for message in messages:
+            if message.calls and message.role != "assistant":
+                raise UsageError(f"A message of the role {message.role!r} calls tools.", "Only the assistant's may.")
         texts = _StandIns()
         told, offered = [texts.replace(message) for message in messages], [texts.offer(tool) for tool in tools]
         rendered = self._render(told, offered, answer_follows=not is_open)
@@ -141,14 +165,16 @@ class PromptBuilder:
         tokens: list[int] = []
         waiting = list(pictures)
         plain = ""
+        call_begins = self._model.special_tokens.get(OPEN)
 
         def flush() -> None:
             nonlocal plain
-            tokens.extend(self._model.tokenize(plain))
+            is_call = bool(tokens) and tokens[-1] == call_begins
+            tokens.extend((is_call and self._answers.get(plain)) or self._model.tokenize(plain))
             plain = ""
 
         for text, whose in pieces:
-            if whose == "assistant" and (answer := self._answers.get(text.strip())):
+            if whose == "assistant" and (answer := self._answers.get(text)):
                 flush()
                 tokens.extend(answer)
                 continue
@@ -177,7 +203,7 @@ _Whose = Literal["template", "assistant", "other"]
 
 
 class _Offered(str):
-    """A stand-in for a tool's JSON: `tojson` leaves it as it is."""
+    """A stand-in for JSON: `tojson` leaves it as it is."""
 
 
 class _StandIns:
@@ -196,7 +222,18 @@ class _StandIns:
         ]
         has_picture = any(isinstance(part, Picture) for part in message.content)
         content = items if has_picture else "".join(item["text"] for item in items)
-        return {"role": message.role, "content": content}
+        told: dict[str, Any] = {"role": message.role, "content": content}
+        if message.calls:
+            told["tool_calls"] = [{"type": "function", "function": self._call(call)} for call in message.calls]
+        return told
+
+    def _call(self, call: Call) -> dict[str, str]:
+        """A call as chat templates expect it: they write the name between quotation marks, the arguments as JSON."""
+        name = json.dumps(call.name, ensure_ascii=False)[1:-1]
+        return {
+            "name": self._stand_in(name, "other"),
+            "arguments": _Offered(self._stand_in(call.arguments or "{}", "other")),
+        }
 
     def offer(self, tool: Tool) -> _Offered:
         """A tool as chat templates write it down, in JSON. What it says of itself never passes through the template."""
@@ -205,6 +242,8 @@ class _StandIns:
         return _Offered(self._stand_in(written, "other"))
 
     def _stand_in(self, text: str, whose: _Whose) -> str:
+        if not text:
+            return ""  # templates ask whether there is any
         self._texts.append((text, whose))
         return f"[{self._nonce}:{len(self._texts) - 1}]"
 

@@ -15,12 +15,13 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from gguf_vl.engine.answer import overlap
 from gguf_vl.engine.grammar.json_rules import Rules, literal
 from gguf_vl.engine.grammar.schema import add_schema
 from gguf_vl.errors import UsageError
 from gguf_vl.types import CallArguments, CallEnded, CallEvent, CallStarted, Text, Tool, ToolChoice
 
-_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*(?=\{)')
 """A call up to its arguments, as templates teach it: from there on they can be streamed."""
 _LONGEST_HEAD = 512
@@ -62,9 +63,9 @@ class ToolCalls:
     # Each state takes what it can from the text held, and says whether there is more to take.
 
     def _text(self, events: list[Text | CallEvent], final: bool) -> bool:
-        before, tag, after = self._held.partition(_OPEN)
+        before, tag, after = self._held.partition(OPEN)
         if not tag:
-            before = self._held if final else before[: len(before) - _overlap(before, _OPEN)].rstrip()
+            before = self._held if final else before[: len(before) - overlap(before, OPEN)].rstrip()
             after = self._held[len(before) :]
         self._held = after
         if tag:
@@ -88,7 +89,7 @@ class ToolCalls:
             self._held = self._held[head.end() :]
             self._state = self._within_arguments
             return True
-        body, tag, after = self._held.partition(_CLOSE)
+        body, tag, after = self._held.partition(CLOSE)
         if not tag and not final:
             return False
         self._held, self._state = after, self._text
@@ -99,13 +100,13 @@ class ToolCalls:
             self._end(events)
         else:
             self._blank = False
-            events.append(Text(self._gap + _OPEN + body + tag))
+            events.append(Text(self._gap + OPEN + body + tag))
         return bool(after)
 
     def _within_arguments(self, events: list[Text | CallEvent], final: bool) -> bool:
-        arguments, tag, after = self._held.partition(_CLOSE)
+        arguments, tag, after = self._held.partition(CLOSE)
         if not tag and not final:
-            arguments = arguments[: len(arguments) - _overlap(arguments, _CLOSE)]
+            arguments = arguments[: len(arguments) - overlap(arguments, CLOSE)]
         end = self._scan.end_of_object(arguments)
         if end is not None:
             self._argue(arguments[:end], events)
@@ -122,9 +123,9 @@ class ToolCalls:
     def _behind_arguments(self, events: list[Text | CallEvent], final: bool) -> bool:
         tail = _TAIL.match(self._held)
         rest = self._held[tail.end() :] if tail else self._held
-        if _CLOSE.startswith(rest) and rest != _CLOSE and not final:
+        if CLOSE.startswith(rest) and rest != CLOSE and not final:
             return False
-        self._held, self._state = rest.removeprefix(_CLOSE), self._text
+        self._held, self._state = rest.removeprefix(CLOSE), self._text
         return True
 
     def _start(self, name: str, events: list[Text | CallEvent]) -> None:
@@ -174,11 +175,6 @@ def _loaded(text: str) -> Any:
         return None
 
 
-def _overlap(text: str, tag: str) -> int:
-    """How many characters at the end of `text` are a beginning of `tag`, short of all of it."""
-    return next((n for n in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:n])), 0)
-
-
 def grammar_of_tools(tools: Sequence[Tool], choice: ToolChoice, *, parallel: bool = True) -> str:
     """GBNF, from `root` on, of the answers that a choice of tools leaves.
 
@@ -190,13 +186,13 @@ def grammar_of_tools(tools: Sequence[Tool], choice: ToolChoice, *, parallel: boo
     if is_named and not callable_tools:
         raise UsageError(f"There is no tool {choice!r} to call.", "Name one of the request's tools.")
     if choice == "none" or (choice == "auto" and not callable_tools):
-        return f"root ::= !{_OPEN}*\n"
+        return f"root ::= !{OPEN}*\n"
     if not callable_tools:
         raise UsageError("A tool call is required, and there are no tools.", "Give the request its tools.")
     rules = Rules()
     call = rules.add("call", " | ".join(_call(tool, rules) for tool in callable_tools))
     calls = call if is_named or not parallel else f'{call} ("\\n" {call})*'
-    rules.fill("root", f"!{_OPEN}* ({calls})?" if choice == "auto" else calls)
+    rules.fill("root", f"!{OPEN}* ({calls})?" if choice == "auto" else calls)
     return rules.text()
 
 
@@ -204,4 +200,4 @@ def _call(tool: Tool, rules: Rules) -> str:
     parameters = {"properties": {}} if tool.parameters is None else tool.parameters or {"type": "object"}
     arguments = add_schema(rules, parameters, f"{tool.name}#")
     head = literal(f'\n{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": ')
-    return rules.add("call", f'{_OPEN} {head} {arguments} "}}\\n" {_CLOSE}')
+    return rules.add("call", f'{OPEN} {head} {arguments} "}}\\n" {CLOSE}')

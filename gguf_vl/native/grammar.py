@@ -31,10 +31,15 @@ if TYPE_CHECKING:
 
     from gguf_vl.native.model import Model
 
+_CLOSE = "</think>"
 _LIKELIEST = 1024
 """Tokens that are looked at first when a choice was refused: they nearly always hold one that the grammar allows."""
-_TOO_LONG_S = 1.0
-"""Seconds to accept one token. In a grammar that reads one text in many ways it doubles with each character."""
+_AT_ONCE = 4096
+"""Tokens that llama.cpp looks at in one call."""
+_START_S = 2.0
+"""Seconds of a CPU that the grammar of one answer may take at once."""
+_TOKEN_S = 0.05
+"""Seconds more for each token of the answer. To look at all 151,936 takes half of that, and is seldom needed."""
 _UTF8 = codecs.getincrementaldecoder("utf-8")
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 """`llama_token_data`."""
@@ -43,6 +48,7 @@ _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 class Grammar(Owned):
     """The state of one answer in a grammar, from its rule `root` on: of what follows its reasoning, where that is open.
 
+    The reasoning itself is free; llama.cpp's rule for any token but one takes no first half of a character.
     Control tokens other than an end are refused: to llama.cpp their spelling is text, to a reader they are nothing. So
     is what is no UTF-8, and an end within a character: llama.cpp takes them for characters.
 
@@ -57,8 +63,8 @@ class Grammar(Owned):
         root = "root"
         if thinking:
             root = "behind-thinking"
-            text += f"\n{root} ::= !</think>* </think> [\\n]{{0,2}} root"
-        for token in gbnf.check(text, root):
+            text += f"\n{root} ::= [\\n]{{0,2}} root"
+        for token in gbnf.check(text, root) | ({_CLOSE} if thinking else set()):
             if not _has(model, token):
                 raise UsageError(
                     f"The grammar names the token {token}, which this model lacks.", "Correct the GBNF text."
@@ -70,34 +76,41 @@ class Grammar(Owned):
                 "repeated may be empty.",
                 "Make it simpler.",
             )
+        self._thinks_until = model.special_tokens[_CLOSE] if thinking else None
         self._refused = frozenset(_control_tokens(model))
         self._one = _Candidates(1)
         self._all = _Candidates(model.n_vocab)
         self._tokens = np.arange(model.n_vocab, dtype=np.int32)
+        self._time = _Time()
 
     def allows(self, token: int) -> bool:
-        """Whether the answer may go on with this token, or end, where it is an end. A few microseconds."""
+        """Whether the answer may go on with this token, or end, where it is an end. A few microseconds.
+
+        Raises `UsageError` where the answer's grammar has taken too long: it reads what was said in too many ways.
+        """
         if not 0 <= token < self._n_vocab or token in self._refused:
             return False
+        if self._thinks_until is not None:
+            return not self._model.ends_answer(token) and self._begun_character(token) is not None
         self._one.fill(token, 0.0)
-        self._one.apply(self._grammar)
+        with self._time:
+            self._one.apply(self._grammar)
         return bool(self._one.logits[0] == 0) and self._begun_character(token) is not None
 
     def accept(self, token: int) -> None:
         """Go on behind this token. Raises `EngineError` where the grammar refuses it: llama.cpp would abort.
 
-        Raises `UsageError` where it takes too long: the grammar reads what was said in too many ways.
+        Raises `UsageError` as `allows` does.
         """
         if not self.allows(token):
             raise EngineError("A token was to be accepted that the grammar refuses.", "Report this with the grammar.")
         self._character = self._begun_character(token) or b""
-        began = time.perf_counter()
-        llama.llama_sampler_accept(self._grammar, token)
-        if time.perf_counter() - began > _TOO_LONG_S:
-            raise UsageError(
-                "The grammar can read the answer so far in too many ways to go on.",
-                "Let alternatives differ where they begin, above all in rules that name themselves.",
-            )
+        if self._thinks_until is not None:
+            self._thinks_until = None if token == self._thinks_until else self._thinks_until
+            return
+        with self._time:
+            llama.llama_sampler_accept(self._grammar, token)
+        self._time.add(_TOKEN_S)
 
     def sample(self, chain: Any, logits: NDArray[np.float32]) -> int:
         """The next token by llama.cpp's sampler chain, from the logits of all tokens, [n_vocab] float32.
@@ -141,12 +154,19 @@ class Grammar(Owned):
         """
         likeliest = np.argpartition(logits, -_LIKELIEST)[-_LIKELIEST:] if len(logits) > _LIKELIEST else self._tokens
         for tokens in (likeliest, self._tokens):
-            self._all.fill(tokens, 0.0)
-            self._all.apply(self._grammar)
-            allowed = [int(token) for token in self._all.tokens[self._all.logits == 0] if token not in self._refused]
+            chunks = [tokens[start : start + _AT_ONCE] for start in range(0, len(tokens), _AT_ONCE)]
+            allowed = [token for chunk in chunks for token in self._allowed_of(chunk)]
             if allowed:
                 return np.array(allowed, np.int32)
         raise EngineError("The grammar leaves no token to go on with.", "Report this with the grammar.")
+
+    def _allowed_of(self, tokens: NDArray[np.integer[Any]]) -> list[int]:
+        if self._thinks_until is not None:
+            return [int(token) for token in tokens if self.allows(int(token))]
+        self._all.fill(tokens, 0.0)
+        with self._time:
+            self._all.apply(self._grammar)
+        return [int(token) for token in self._all.tokens[self._all.logits == 0] if token not in self._refused]
 
     def close(self) -> None:
         """Release the grammar. Harmless when done twice."""
@@ -164,6 +184,30 @@ def _control_tokens(model: Model) -> Iterator[int]:
         attributes = llama.llama_vocab_get_attr(model.vocab, token)
         if attributes & llama.LLAMA_TOKEN_ATTR_CONTROL and not model.ends_answer(token):
             yield token
+
+
+class _Time:
+    """The seconds of a CPU that an answer's grammar has left. All others wait for them.
+
+    Where one text is read in many ways they grow with its length, or double with each character. Raises `UsageError`
+    when none are left.
+    """
+
+    def __init__(self) -> None:
+        self._left = _START_S
+        self._began = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Give it more; never more than at the start."""
+        self._left = min(self._left + seconds, _START_S)
+
+    def __enter__(self) -> None:
+        self._began = time.thread_time()
+
+    def __exit__(self, *_: object) -> None:
+        self._left -= time.thread_time() - self._began
+        if self._left < 0:
+            raise gbnf.too_many_ways()
 
 
 class _Candidates:

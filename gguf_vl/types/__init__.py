@@ -20,12 +20,25 @@ from gguf_vl.types.events import (
 )
 from gguf_vl.types.machine import Device, DeviceKind, DiskKind, Machine, MemoryPressure
 from gguf_vl.types.plan import MAIN, Allocation, Choice, KvType, Learnt, Load, Plan, Pool, Purpose, Reserved, Wishes
-from gguf_vl.types.talk import PATCH, Detail, Message, Picture, PictureLimits, Request, Role, Sampling, Tool, ToolChoice
+from gguf_vl.types.talk import (
+    PATCH,
+    Call,
+    Detail,
+    Message,
+    Picture,
+    PictureLimits,
+    Request,
+    Role,
+    Sampling,
+    Tool,
+    ToolChoice,
+)
 
 __all__ = [
     "MAIN",
     "PATCH",
     "Allocation",
+    "Call",
     "CallArguments",
     "CallEnded",
     "CallEvent",

@@ -44,11 +44,25 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a tool, as the events of an answer told it. `arguments` is their JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. `content` holds text and pictures in the order the model reads them."""
+    """One turn. `content` holds text and pictures in the order the model reads them.
+
+    `calls` are those that an assistant's turn ends with. What they gave back follows as turns of the role `tool`, in
+    the same order.
+    """
 
     role: Role
     content: tuple[str | Picture, ...]
+    calls: tuple[Call, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +102,9 @@ class Request:
 
     One that is too long for the context is refused, or with `drop_oldest` answered without its oldest turns. An answer
     may be held to a `grammar` (GBNF) or a JSON `schema`, and may call `tools`: none, as the model likes, at least one,
-    or that one. `n_likely` asks for the likelihood of each token and of so many others. `thinking_budget` is the most
-    tokens of reasoning. With `loop_guard` an answer that only repeats itself ends.
+    or that one; one call at most where `parallel_tool_calls` is false. `n_likely` asks for the likelihood of each token
+    and of so many others, 20 at most. `thinking_budget` is the most tokens of reasoning. With `loop_guard` an answer
+    that only repeats itself ends.
     """
 
     messages: tuple[Message, ...]
@@ -99,6 +114,7 @@ class Request:
     schema: Any = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = True
     n_likely: int | None = None
     thinking_budget: int | None = None
     loop_guard: bool = True

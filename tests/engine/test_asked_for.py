@@ -11,7 +11,20 @@ import pytest
 
 from gguf_vl.engine.client import Engine
 from gguf_vl.errors import UsageError
-from gguf_vl.types import CallStarted, Event, Finished, Likely, Message, Request, Sampling, Text, Tool
+from gguf_vl.types import (
+    Call,
+    CallArguments,
+    CallStarted,
+    Event,
+    Finished,
+    Likely,
+    Message,
+    Request,
+    Sampling,
+    Text,
+    Tool,
+)
+from tests.engine.grammar.grammars import pocket
 from tests.engine.test_worker import GREEDY, ask, settings
 from tests.scenes import the_picture
 
@@ -23,6 +36,11 @@ COLOUR = {
     "required": ["colour", "n"],
     "additionalProperties": False,
 }
+
+
+def newline() -> int:
+    [token] = pocket().tokenize("\n")
+    return token
 
 
 async def events_of(request: Request) -> list[Event]:
@@ -56,6 +74,16 @@ async def test_an_answer_is_held_to_a_grammar() -> None:
         ({"schema": {"type": "object", "minProperties": 2}}, "minProperties"),
         ({"schema": COLOUR, "grammar": 'root ::= "x"'}, "more than one"),
         ({"tools": (Tool("now"),), "tool_choice": "then"}, "no tool 'then'"),
+        ({"schema": {"type": "string", "pattern": "^(.{1,999}){1,999}$"}}, "too many ways"),
+        ({"n_likely": -1}, "-1 other tokens"),
+        ({"n_likely": 21}, "21 other tokens"),
+        ({"sampling": Sampling(logit_bias=((-1, 1.0),))}, "-1, which is no token"),
+        ({"sampling": Sampling(logit_bias=((1_000_000, 1.0),))}, "no token"),
+        ({"sampling": Sampling(logit_bias=((1.5, 1.0),))}, "no token"),  # type: ignore[arg-type]
+        ({"sampling": Sampling(logit_bias=((1, math.nan),))}, "is nan"),
+        ({"sampling": Sampling(logit_bias=((1, math.inf),))}, "is inf"),
+        ({"sampling": Sampling(logit_bias=((1, 1e39),))}, "is 1e"),
+        ({"sampling": Sampling(logit_bias=((1, "1"),))}, "is '1'"),  # type: ignore[arg-type]
     ],
 )
 async def test_what_cannot_be_is_an_error_of_that_request_alone(asked: dict[str, object], says: str) -> None:
@@ -91,6 +119,32 @@ async def test_a_forced_call_comes_as_a_call() -> None:
     asked = replace(ask("Hello!"), tools=(tool,), tool_choice="required")
     events = await events_of(asked)
     assert [event.name for event in events if isinstance(event, CallStarted)] == ["paint"]
+
+
+async def test_a_call_written_back_is_met_again() -> None:
+    tool = Tool("paint", {"type": "object", "properties": {"c": {"enum": ["red"]}}, "required": ["c"]})
+    asked = replace(ask("Hello!"), tools=(tool,), tool_choice="required")
+    async with Engine(settings()) as engine:
+        events = [event async for event in engine.generate(asked)]
+        [begun] = [event for event in events if isinstance(event, CallStarted)][:1]
+        arguments = "".join(event.text for event in events if isinstance(event, CallArguments) and not event.index)
+        said = Message("assistant", (), (Call(begun.id, begun.name, arguments),))
+        turns = (*asked.messages, said, Message("tool", ("Done.",)))
+        end = [event async for event in engine.generate(replace(asked, id="again", messages=turns))][-1]
+    assert isinstance(end, Finished)
+    assert isinstance(events[-1], Finished)
+    assert end.timings.tokens_reused > events[-1].usage.prompt_tokens + 10
+
+
+async def test_calls_one_after_the_other_can_be_ruled_out() -> None:
+    asked = replace(ask("Hello!"), tools=(Tool("now"),), tool_choice="required")
+    likely_again = Sampling(temperature=0, max_tokens=200, logit_bias=((newline(), 50.0),))
+    many, one = [
+        await events_of(replace(asked, id=f"{parallel}", sampling=likely_again, parallel_tool_calls=parallel))
+        for parallel in (True, False)
+    ]
+    assert sum(isinstance(event, CallStarted) for event in many) > 1
+    assert sum(isinstance(event, CallStarted) for event in one) == 1
 
 
 async def test_an_answer_that_only_repeats_itself_ends_and_says_so() -> None:

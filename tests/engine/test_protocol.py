@@ -12,6 +12,7 @@ import pytest
 from gguf_vl.engine import protocol
 from gguf_vl.errors import UsageError
 from gguf_vl.types import (
+    Call,
     EngineSettings,
     Finished,
     Message,
@@ -30,8 +31,14 @@ MESSAGES = [
     protocol.Load(EngineSettings(Path("/models/a b.gguf"), None, PictureLimits(8, 4096))),
     protocol.Generate(
         Request(
-            (Message("system", ("Be brief.",)), Message("user", (PICTURE, "What? 红", PICTURE))),
+            (
+                Message("system", ("Be brief.",)),
+                Message("user", (PICTURE, "What? 红", PICTURE)),
+                Message("assistant", (), (Call("call_1", "look", '{"a": 1}'), Call("call_2", "now", "{}"))),
+                Message("tool", ("It is red.",)),
+            ),
             Sampling(temperature=0.0, stop=("a", "b"), seed=7),
+            parallel_tool_calls=False,
         )
     ),
     protocol.Cancel("id"),

@@ -85,6 +85,32 @@ def test_what_llama_cpp_cannot_take_is_refused_with_the_reason(text: str, reason
     assert reason in caught.value.what
 
 
+MANY_WAYS = [
+    'root ::= "x" root "y" | "x" root "z" | "w"',
+    'root ::= "(" more ")"\nmore ::= "[" root "]" | "[" root "}" | ""',
+    "root ::= many{1,999}\nmany ::= .{1,999}",
+    'root ::= !<tool_call>* (<tool_call> "\\n" a)?\na ::= "[" a "]" | [^a-z] a "," a? "]" | "0"',
+]
+
+FEW_WAYS = [
+    'root ::= "add(" root "," root ")" | "and(" root "," root ")" | [0-9]{1,9}',
+    "root ::= " + " | ".join(f'"item-{i}"' for i in range(2000)),
+    'root ::= word{1,20}\nword ::= [a-z]{1,10} " "?',
+    'root ::= part{3} "."\npart ::= [0-9]{1,3} "."',
+]
+
+
+@pytest.mark.parametrize("text", MANY_WAYS)
+def test_what_can_be_read_in_more_ways_with_each_character_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="too many ways"):
+        gbnf.check(text)
+
+
+@pytest.mark.parametrize("text", FEW_WAYS, ids=[text[:30] for text in FEW_WAYS])
+def test_what_can_be_read_in_a_few_ways_is_not(text: str) -> None:
+    gbnf.check(text)
+
+
 def test_the_tokens_that_a_grammar_names_are_told() -> None:
     assert gbnf.check('root ::= !<tool_call>* (<[65]> | "<b>")') == {"<tool_call>", "<[65]>"}
 

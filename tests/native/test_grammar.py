@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -102,6 +104,30 @@ def test_such_bytes_are_not_chosen_either(model: Model, greedy: object) -> None:
         assert grammar.sample(greedy, wishes(model, *bad, tokens[b"a"])) == tokens[b"a"]
 
 
+def test_open_reasoning_is_free_until_it_ends(model: Model, greedy: object) -> None:
+    close = model.special_tokens["</think>"]
+    with Grammar(model, 'root ::= "red"', thinking=True) as grammar:
+        for token in model.tokenize("Hm 🦄"):
+            assert (
+                grammar.sample(greedy, wishes(model, end(model), model.special_tokens["<|im_start|>"], token)) == token
+            )
+        grammar.accept(model.tokenize("🦄")[0])
+        assert not grammar.allows(close)
+        for token in model.tokenize("🦄")[1:]:
+            grammar.accept(token)
+        assert grammar.sample(greedy, wishes(model, close)) == close
+        assert not grammar.allows(close)
+        for token in model.tokenize("\n\nred"):
+            grammar.accept(token)
+        assert grammar.allows(end(model))
+
+
+def test_reasoning_cannot_end_without_a_token_for_that(model: Model) -> None:
+    without = SimpleNamespace(special_tokens={}, n_vocab=9)
+    with pytest.raises(UsageError, match="</think>"):
+        Grammar(without, 'root ::= "red"', thinking=True)  # type: ignore[arg-type]
+
+
 def test_a_token_can_be_named_and_be_left_out(model: Model) -> None:
     call = model.special_tokens["<tool_call>"]
     with Grammar(model, 'root ::= !<tool_call>* <tool_call> "red"') as grammar:
@@ -117,18 +143,56 @@ def test_a_grammar_that_this_model_cannot_have_is_wrong_usage(model: Model, text
         Grammar(model, text)
 
 
-def test_a_grammar_that_reads_one_text_in_too_many_ways_ends_in_an_error(
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look of a grammar at tokens takes half a second."""
+    seconds = count(step=0.5)
+    monkeypatch.setattr("time.thread_time", lambda: next(seconds))
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_grammar_that_takes_too_long_for_the_tokens_of_its_answer_ends_in_an_error(model: Model) -> None:
+    with Grammar(model, 'root ::= "a"*') as grammar:
+        a = model.tokenize("a")[0]
+        grammar.accept(a)
+        grammar.accept(a)
+        with pytest.raises(UsageError, match="too many ways"):
+            grammar.accept(a)
+
+
+@pytest.mark.usefixtures("slow")
+def test_what_is_only_looked_at_and_what_is_chosen_count_too(model: Model, greedy: object) -> None:
+    with Grammar(model, 'root ::= "a"*') as grammar:
+        looks = [grammar.allows(model.tokenize("a")[0]) for _ in range(4)]
+        with pytest.raises(UsageError, match="too many ways"):
+            grammar.allows(model.tokenize("a")[0])
+    assert looks == [True] * 4
+    with Grammar(model, 'root ::= "a"*') as grammar:
+        grammar.sample(greedy, wishes(model, model.tokenize("b")[0]))  # looks four times
+        with pytest.raises(UsageError, match="too many ways"):
+            grammar.sample(greedy, wishes(model, model.tokenize("b")[0]))
+
+
+@pytest.mark.usefixtures("slow")
+def test_an_answer_however_long_may_go_on_while_each_of_its_tokens_is_quick(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grammars, "_TOO_LONG_S", 0.02)
-    with Grammar(model, 'root ::= x\nx ::= "a" x "a" | "a" x "b" | "a"') as grammar:
+    monkeypatch.setattr(grammars, "_TOKEN_S", 1.0)
+    with Grammar(model, 'root ::= "a"*') as grammar:
+        for _ in range(50):
+            grammar.accept(model.tokenize("a")[0])
 
-        def repeat(token: int) -> None:
-            for _ in range(20):
-                grammar.accept(token)
 
-        with pytest.raises(UsageError, match="too many ways"):
-            repeat(model.tokenize("a")[0])
+@pytest.mark.usefixtures("slow")
+def test_a_look_at_all_tokens_is_divided_so_that_its_time_is_seen(
+    model: Model, greedy: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grammars, "_AT_ONCE", 100)
+    with (
+        Grammar(model, 'root ::= "red"') as grammar,
+        pytest.raises(UsageError, match="too many ways"),
+    ):
+        grammar.sample(greedy, wishes(model, model.tokenize("b")[0]))
 
 
 def test_what_the_chain_chooses_is_kept_where_the_grammar_allows_it(model: Model, greedy: object) -> None:

@@ -17,8 +17,10 @@ MOST_REPEATS = 1_000_000
 _REPEATS_AT_ONCE = 1000
 """llama.cpp takes counts in braces below 2,000."""
 _DIGITS = 18
-"""Digits of an integer at most: every one fits into 64 bits."""
-_LARGEST = 10**_DIGITS - 1
+"""Digits of an integer at most, where no bound asks for more: every one fits into 64 bits."""
+_USUAL = 10**_DIGITS - 1
+LARGEST = 10**20 - 1
+"""What bounds can ask for: all of 64 bits, with a sign or without."""
 
 _MONTHS = (
     '("0" [13578] | "1" [02]) "-" ("0" [1-9] | [12] [0-9] | "3" [01])'
@@ -149,8 +151,8 @@ def json_literal(value: Any) -> str:
 
 
 def integers(low: int | None, high: int | None) -> str:
-    """GBNF for the integers from `low` to `high`, None without bound: of up to 18 digits. `low` ≤ `high`."""
-    low, high = max(-_LARGEST, -_LARGEST if low is None else low), min(_LARGEST, _LARGEST if high is None else high)
+    """GBNF for the integers from `low` to `high`, None without bound. `low` ≤ `high`, and `LARGEST` is not beyond."""
+    low, high = _within_reach(low, high)
     ways = []
     if low < 0:
         ways.append(f'"-" ({_digits(max(1, -high), -low)})')
@@ -160,14 +162,23 @@ def integers(low: int | None, high: int | None) -> str:
 
 
 def numbers(low: int | None, high: int | None) -> str:
-    """GBNF for the numbers from `low` to `high`, without exponent, with the rule `fraction`. `low` ≤ `high`."""
-    low, high = max(-_LARGEST, -_LARGEST if low is None else low), min(_LARGEST, _LARGEST if high is None else high)
+    """The same for numbers, without exponent, with the rule `fraction`."""
+    low, high = _within_reach(low, high)
     ways = []
     if low < 0:
         ways.append(f'"-" ({_magnitudes(max(0, -high), -low)})')
     if high >= 0:
         ways.append(_magnitudes(max(0, low), high))
     return " | ".join(ways)
+
+
+def _within_reach(low: int | None, high: int | None) -> tuple[int, int]:
+    """Both bounds, of `LARGEST` at most. A side without bound has 18 digits, unless the other needs more."""
+    if low is None:
+        low = -_USUAL if high is None or high >= -_USUAL else -LARGEST
+    if high is None:
+        high = _USUAL if low <= _USUAL else LARGEST
+    return max(low, -LARGEST), min(high, LARGEST)
 
 
 def _magnitudes(low: int, high: int) -> str:

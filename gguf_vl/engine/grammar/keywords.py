@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
-from gguf_vl.engine.grammar.json_rules import MOST_REPEATS
+from gguf_vl.engine.grammar.json_rules import LARGEST, MOST_REPEATS
 from gguf_vl.errors import UsageError
 
 Schema = dict[str, Any]
@@ -16,7 +16,15 @@ ANNOTATIONS = frozenset(
     "writeOnly".split()
 )
 """What a schema says without asking anything of a value."""
-BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_LOWEST: dict[str, Callable[[float], int]] = {
+    "minimum": math.ceil,
+    "exclusiveMinimum": lambda bound: math.floor(bound) + 1,
+}
+_HIGHEST: dict[str, Callable[[float], int]] = {
+    "maximum": math.floor,
+    "exclusiveMaximum": lambda bound: math.ceil(bound) - 1,
+}
+BOUNDS = (*_LOWEST, *_HIGHEST)
 KEYWORDS: dict[str, tuple[str, ...]] = {
     "object": ("properties", "required", "additionalProperties"),
     "array": ("items", "prefixItems", "minItems", "maxItems"),
@@ -111,16 +119,20 @@ def counts(schema: Schema, at_least: str, at_most: str, at: str) -> tuple[int, i
 
 
 def bounds(schema: Schema, at: str) -> tuple[int | None, int | None]:
-    """The smallest and largest whole number that the bounds allow, None without one."""
+    """The smallest and largest whole number that the bounds allow, None without one.
+
+    Some number up to `LARGEST` fulfils each of them.
+    """
     found = {keyword: schema[keyword] for keyword in BOUNDS if keyword in schema}
     for keyword, bound in found.items():
-        if isinstance(bound, bool) or not isinstance(bound, (int, float)) or not math.isfinite(bound):
+        if isinstance(bound, bool) or not isinstance(bound, (int, float)) or bound != bound or abs(bound) == math.inf:
             raise wrong(f"“{keyword}” must be a number", f"{at}/{keyword}")
-    lows = [math.ceil(found["minimum"])] if "minimum" in found else []
-    lows += [math.floor(found["exclusiveMinimum"]) + 1] if "exclusiveMinimum" in found else []
-    highs = [math.floor(found["maximum"])] if "maximum" in found else []
-    highs += [math.ceil(found["exclusiveMaximum"]) - 1] if "exclusiveMaximum" in found else []
-    low, high = max(lows, default=None), min(highs, default=None)
+    lows = {keyword: end(found[keyword]) for keyword, end in _LOWEST.items() if keyword in found}
+    highs = {keyword: end(found[keyword]) for keyword, end in _HIGHEST.items() if keyword in found}
+    for keyword, beyond in [*lows.items(), *((keyword, -high) for keyword, high in highs.items())]:
+        if beyond > LARGEST:
+            raise wrong(f"“{keyword}” leaves only numbers of more than {len(str(LARGEST))} digits", f"{at}/{keyword}")
+    low, high = max(lows.values(), default=None), min(highs.values(), default=None)
     if low is not None and high is not None and low > high:
         raise wrong("no number lies between the bounds", at)
     return low, high

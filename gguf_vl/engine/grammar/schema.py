@@ -10,7 +10,7 @@ draft 2020-12 (https://json-schema.org/draft/2020-12):
 - arrays: `items`, `minItems`, `maxItems`, and `prefixItems` that say each item;
 - strings: `minLength`, `maxLength`, or `pattern` (see `pattern.py`), or `format`: date, time, date-time, uuid;
 - integers: `minimum`, `maximum`, and both exclusive; numbers: whole `minimum` and `maximum`. Integers have up to 18
-  digits.
+  digits, up to 20 where a bound asks for them.
 
 Annotations (`title`, `description`, `default`, …) are passed over. Every other keyword raises `UsageError` that names
 it and its place as a JSON pointer: none is silently left out.
@@ -212,5 +212,7 @@ class _Compiler:
         for keyword, whole in (("minimum", low), ("maximum", high)):
             if schema.get(keyword, whole) != whole:
                 raise wrong(f"“{keyword}” of a number must be whole", f"{at}/{keyword}")
+            if whole is not None and abs(whole) <= json_rules.LARGEST and float(whole) != whole:
+                raise wrong(f"“{keyword}” of a number must be one that floating point can say", f"{at}/{keyword}")
         self._rules.standard("fraction")
         return self._rules.add("number", json_rules.numbers(low, high))

@@ -73,7 +73,11 @@ ACCEPTED: list[tuple[Any, list[Any]]] = [
     ({"type": "integer"}, [0, -1, 123456789012345678]),
     ({"type": "integer", "minimum": -15, "exclusiveMaximum": 120}, [-15, -9, -1, 0, 9, 10, 99, 100, 119]),
     ({"type": "integer", "minimum": 0.5}, [1, 10**17]),
-    ({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}, [-(10**17), 10**17]),
+    ({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}, [-(2**63), -(10**17), 10**17, 2**63 - 1]),
+    ({"type": "integer", "minimum": 1700000000000000000}, [17 * 10**17, 2**63, 2**64 - 1]),
+    ({"type": "integer", "maximum": -(10**18)}, [-(10**18), -(2**63)]),
+    ({"type": "number", "minimum": 10**18}, [10**18, 10**18 + 1, 10**19]),
+    ({"type": "number", "maximum": 1e300}, [-0.5, 10**19]),
     ({"type": "number"}, [0, -1.5, 1e-7, 0.30000000000000004, 1e16]),
     ({"type": "number", "minimum": 0, "maximum": 1}, [0, 0.5, 1, 1.0]),
     ({"type": "number", "minimum": -10, "maximum": -2}, [-2, -2.5, -9.99, -10, -10.0]),
@@ -133,6 +137,11 @@ WRONG: list[tuple[Any, str, str]] = [
     ({"type": "integer", "minimum": 5, "maximum": 4}, "between", "#"),
     ({"type": "integer", "minimum": True}, "must be a number", "#/minimum"),
     ({"type": "integer", "minimum": float("inf")}, "must be a number", "#/minimum"),
+    ({"type": "integer", "minimum": 10**400}, "more than 20 digits", "#/minimum"),
+    ({"items": {"exclusiveMinimum": 10**20 - 1, "type": "integer"}}, "20 digits", "#/items/exclusiveMinimum"),
+    ({"type": "integer", "minimum": 1, "maximum": -1e20}, "20 digits", "#/maximum"),
+    ({"type": "number", "minimum": 10**20}, "20 digits", "#/minimum"),
+    ({"type": "number", "maximum": 2**53 + 1}, "floating point can say", "#/maximum"),
     ({"type": "string", "maxLength": -1}, "must be a count", "#/maxLength"),
     ({"type": "string", "maxLength": 10**9}, "must be a count", "#/maxLength"),
     ({"type": "string", "minLength": 2, "maxLength": 1}, "less than", "#/maxLength"),
@@ -339,3 +348,38 @@ def test_the_bounds_of_an_integer_hold_exactly(low: int, width: int, number: int
     grammar = grammar_of({"type": "integer", "minimum": low, "maximum": low + width})
     for each in (low - 1, low, low + width, low + width + 1, number):
         assert fulfils(grammar, str(each)) == (low <= each <= low + width)
+
+
+limits = st.builds(
+    lambda sign, power, nearby: sign * (power + nearby),
+    st.sampled_from([-1, 1]),
+    st.sampled_from([0, 2**53, 10**17, 10**18, 2**63, 10**19, 2**64, 10**20]),
+    st.integers(-3, 3),
+)
+
+
+@settings(deadline=None)
+@given(limits, limits, st.lists(limits, max_size=5))
+def test_the_bounds_of_an_integer_hold_near_the_most_digits_too(one: int, other: int, numbers: list[int]) -> None:
+    low, high = sorted((one, other))
+    try:
+        grammar = grammar_of({"type": "integer", "minimum": low, "maximum": high})
+    except UsageError:
+        assert min(abs(low), abs(high)) >= 10**20
+        return
+    for each in (low - 1, low, high, high + 1, *numbers):
+        assert fulfils(grammar, str(each)) == (low <= each <= high and abs(each) < 10**20)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["integer", "number"]), limits | st.none(), limits | st.none(), st.integers(0, 2**30))
+def test_whatever_is_let_through_fulfils_bounds_near_the_most_digits(
+    kind: str, low: int | None, high: int | None, seed: int
+) -> None:
+    schema = {"type": kind, **({} if low is None else {"minimum": low}), **({} if high is None else {"maximum": high})}
+    try:
+        said = said_by_chance(grammar_of(schema), seed)
+    except UsageError:
+        return
+    assume(said is not None)
+    jsonschema.validate(json.loads(str(said)), schema)
