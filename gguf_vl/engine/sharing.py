@@ -31,6 +31,7 @@ class Turns:
         self._stepping = False
         self._encoding = False
         self._has_picture = False
+        self._encoder_waits = self._owed = False  # owed: the turn behind the step that it waited for
         self._since = 0.0
         self._step_s = 0.0
         self._stepped = float("-inf")
@@ -45,7 +46,7 @@ class Turns:
         """The loop's turn, inside. Says whether it has the processor for itself."""
         with self._changed:
             self._wanted = True
-            alone = self._changed.wait_for(lambda: not self._encoding, PATIENCE_S)
+            alone = self._changed.wait_for(lambda: not (self._encoding or self._owed), PATIENCE_S)
             self._wanted, self._stepping = False, alone
         began = time.perf_counter()
         try:
@@ -57,6 +58,7 @@ class Turns:
                 self._stepped = time.perf_counter()
                 self._step_s = self._stepped - began
                 self._stepping = False
+                self._owed = self._encoder_waits
                 self._changed.notify_all()
 
     @contextmanager
@@ -79,7 +81,9 @@ class Turns:
 
     def _take(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: not (self._stepping or self._wanted))
+            self._encoder_waits = True
+            self._changed.wait_for(lambda: not self._stepping and (self._owed or not self._wanted))
+            self._encoder_waits = self._owed = False
             self._encoding = True
             self._since = time.perf_counter()
 
