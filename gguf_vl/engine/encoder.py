@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gguf_vl.engine.kept.embeddings import EmbeddingCache
 from gguf_vl.engine.sharing import Turns
-from gguf_vl.errors import GgufVlError
+from gguf_vl.errors import DoesNotFit, GgufVlError
 from gguf_vl.native.context import Aborted
 from gguf_vl.types import Picture
 
@@ -166,6 +166,9 @@ class Encoder:
             return
         except GgufVlError as error:
             current.failure = error
+            return
+        except MemoryError:
+            current.failure = DoesNotFit("There is no memory left to encode a picture.", "Close other programs.")
             return
         self.encoded += 1
         current.seconds = time.perf_counter() - began

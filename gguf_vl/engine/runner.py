@@ -55,11 +55,15 @@ class Runner(Owned):
         self._files = SequenceFiles.of(settings, wake)
         n_ctx, sees = self._context.n_ctx, self._encoder is not None
         self._intake = Intake(settings, self._model, n_ctx, sees=sees, slots=self._slots, files=self._files)
-        self._pictures = self._wanted()
+        self._pictures = None
+        if self._encoder:
+            self._pictures = Pictures(self._encoder, self._model.embedding_width, settings.embedding_budget)
         self._seats = Seats(self._slots, n_ctx=n_ctx, n_seq_max=settings.n_seq_max)
         self._batch = self._context.batch()
         self._pace = Pace(self._batch.size)
-        self.spill = self._spill()
+        self.spill = None
+        if self._files:
+            self.spill = Spill(self._files, self._slots, self._context, self._pace, worth_s=settings.spill_s)
         self._outcomes: list[Outcome] = []
         self._rows: list[int] = []
         self._native_s = 0.0
@@ -68,16 +72,6 @@ class Runner(Owned):
         self._stepping_since: float | None = None
         self._requests = self._prompt_tokens = self._answer_tokens = 0
         self._prefill_s = self._decode_s = 0.0
-
-    def _wanted(self) -> Pictures | None:
-        if not self._encoder:
-            return None
-        return Pictures(self._encoder, self._model.embedding_width, self._settings.embedding_budget)
-
-    def _spill(self) -> Spill | None:
-        if not self._files:
-            return None
-        return Spill(self._files, self._slots, self._context, self._pace, worth_s=self._settings.spill_s)
 
     # --- requests come and go -----------------------------------------------------------------------------------------
 
@@ -98,6 +92,7 @@ class Runner(Owned):
     def prepare(self, id: str, messages: tuple[Message, ...]) -> None:
         """Encode the pictures of a conversation and compute it as far as it is written, when nothing else is to do."""
         with self._telling(id):
+            self._seats.check_queue(ahead=True)
             self._seats.ahead.append(self._intake.ahead(id, messages))
 
     def count(self, request: Request) -> None:

@@ -37,9 +37,9 @@ class Seats:
     def __iter__(self) -> Iterator[Sequence]:
         return iter([*self.open, *self.waiting, *self.ahead])
 
-    def check_queue(self) -> None:
-        """Raises `Busy` where a queue is full."""
-        if max(len(self.waiting), len(self.ahead)) >= QUEUE:
+    def check_queue(self, *, ahead: bool = False) -> None:
+        """Raises `Busy` where too many wait already, or are only wanted ahead."""
+        if len(self.ahead if ahead else self.waiting) >= QUEUE:
             raise Busy(f"{QUEUE} requests wait already.", "Ask again later.")
 
     @property

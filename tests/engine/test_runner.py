@@ -364,3 +364,31 @@ def test_who_begins_again_is_not_told_of_a_queue_in_mid_answer() -> None:
         ]
         assert Progress not in kinds[kinds.index(Text) :]
     stepped.runner.close()
+
+
+def test_what_is_asked_ahead_is_bounded_too_and_keeps_nobody_out_who_asks(two: Stepped) -> None:
+    for n in range(QUEUE + 2):
+        two.runner.prepare(f"ahead {n}", (Message("user", ("word",)),))
+    two.ask("now", "Hello!")
+    two.until("now")
+    refused = [each.id for each in two.outcomes if isinstance(each, Failed)]
+    assert refused == [f"ahead {n}" for n in range(QUEUE, QUEUE + 2)]
+
+
+def test_a_picture_for_which_no_memory_is_left_fails_its_own_request(
+    two: Stepped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Picture) -> object:
+        raise MemoryError
+
+    assert two.runner._encoder
+    monkeypatch.setattr(two.runner._encoder._vision, "encode", fails)
+    two.ask("looks", the_picture("red circle"), "What shape is red?")
+    two.ask("talks", "Hello!")
+    two.until("looks", "talks")
+    (failed,) = [each for each in two.outcomes if isinstance(each, Failed)]
+    assert (failed.id, from_plain(failed.error).exit_code) == ("looks", 4)
+    monkeypatch.undo()
+    two.ask("again", the_picture("red circle"), "What shape is red?")
+    two.until("again")
+    assert two.said("again") == "circle"

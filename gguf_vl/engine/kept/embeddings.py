@@ -114,7 +114,7 @@ class EmbeddingFiles:
                 file.unlink(missing_ok=True)
                 return None
             os.utime(file)
-        except (OSError, struct.error):
+        except (OSError, MemoryError, struct.error):
             return None
         return np.frombuffer(values, np.float32).reshape(rows, width)
 

@@ -55,7 +55,9 @@ class SequenceFiles:
         self._identity = identity
         self._on_done = on_done
         self._known: dict[str, Stored] = {}
-        self._writing: threading.Thread | None = None
+        self._naming: threading.Thread | None = None
+        self.is_busy = False
+        """Whether a file is still being named."""
 
     @classmethod
     def of(cls, settings: EngineSettings, on_done: Callable[[], None]) -> SequenceFiles | None:
@@ -110,11 +112,6 @@ class SequenceFiles:
         """Bytes on disk, those of other models too."""
         return self._disk.n_bytes()
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a file is still being named."""
-        return self._writing is not None and self._writing.is_alive()
-
     def write(self, context: Context, slot: int, cells: Cells) -> bool:
         """Keep a sequence, in place of those that it begins with. False where one has all of it, or it is too large."""
         self._look()
@@ -128,8 +125,9 @@ class SequenceFiles:
                 unnamed.unlink(missing_ok=True)
                 return False
             beginnings = [each.path for each in self._known.values() if each.cells.common(cells) == each.cells.n]
-            self._writing = threading.Thread(target=self._name, args=(unnamed, beginnings), name="names a sequence")
-            self._writing.start()
+            self.is_busy = True
+            self._naming = threading.Thread(target=self._name, args=(unnamed, beginnings), name="names a sequence")
+            self._naming.start()
             return True
         return False
 
@@ -138,12 +136,13 @@ class SequenceFiles:
             unnamed.replace(self._disk.folder / f"{self._identity}.{_digest(unnamed)}{_SUFFIX}")
             for each in beginnings:
                 each.unlink(missing_ok=True)
+        self.is_busy = False
         self._on_done()
 
     def close(self) -> None:
         """Wait for the thread that names a file."""
-        if self._writing:
-            self._writing.join()
+        if self._naming:
+            self._naming.join()
 
 
 def _words(data: bytes) -> bytes:

@@ -31,13 +31,11 @@ class Spill:
 
     @property
     def has_work(self) -> bool:
-        """Whether a sequence is kept that was not looked at."""
-        return any(cells not in self._considered for _, cells in self._slots.latest())
+        """Whether a sequence is kept that was not looked at, and none is still on its way to disk."""
+        return not self._files.is_busy and any(cells not in self._considered for _, cells in self._slots.latest())
 
     def step(self) -> None:
         """Look at the latest sequence that was not, and write it where that pays. Takes as long as the disk does."""
-        if self._files.is_busy:
-            return
         for slot, cells in self._slots.latest():
             if cells not in self._considered:
                 self._considered.add(cells)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gguf_vl import paths
 from gguf_vl.engine.cells import Cells
 from gguf_vl.engine.client import Engine
+from gguf_vl.engine.kept import sequences
 from gguf_vl.types import EngineSettings, EngineStats, Finished, Message, Request, Sampling, Text
 from tests.engine.test_cells import picture
 from tests.engine.test_equal_answers import TALKS, Talk
@@ -224,3 +225,21 @@ def test_what_is_not_cells_is_refused(data: bytes) -> None:
         return
     assert cells.n == len(cells.tokens(0, cells.n))
     assert all(each.end <= cells.n for each in cells.pictures)
+
+
+def test_there_is_nothing_to_do_while_a_file_is_named(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    may, digest = threading.Event(), sequences._digest
+    monkeypatch.setattr(sequences, "_digest", lambda path: digest(path) if may.wait(20) else "")
+    loop = Spilling(disk())
+    loop.answer(talk)
+    loop.answer((Message("user", ("Hello!",)),))
+    spill = loop.runner.spill
+    assert spill
+    while spill.has_work:  # a loop that asks again and again would not end
+        spill.step()
+    assert [file.suffix for file in stored()] == [".part"]
+    loop.woken.clear()
+    may.set()
+    assert loop.woken.wait(20)
+    loop.close()
+    assert {file.suffix for file in stored()} == {".sequence"}
