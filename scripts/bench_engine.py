@@ -6,8 +6,8 @@
 Seconds of loading, encoding and prefill of one picture, decode rate and the worker's peak memory; then the decode rate
 of a loop around `llama_decode` alone, in a process of its own with as large a context, as many threads and as many
 cells behind it. Engine and loop take turns, so that both meet the same machine: `ratio` is the middle one of the
-rounds' ratios. A round is one answer of `--tokens` tokens. Peak memory is the worker's resident set at its highest,
-mapped weights among it.
+rounds' ratios. A round is one answer of `--tokens` tokens, none of them guessed ahead. Peak memory is the worker's
+resident set at its highest, mapped weights among it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import multiprocessing
-import os
 import statistics
 import sys
-import time
-from multiprocessing.connection import Connection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+from peers.loop import Loop
 from PIL import Image
 
 from gguf_vl.engine.blocking import BlockingEngine
@@ -36,47 +34,7 @@ from gguf_vl.runtime.candidates import here
 from gguf_vl.runtime.engines import PlannedEngine
 from gguf_vl.runtime.models import Installed, named
 from gguf_vl.runtime.planning import plan_here
-from gguf_vl.types import EngineSettings, Finished, Message, Picture, Request, Sampling, Wishes
-
-
-def bare_loop(settings: EngineSettings, pipe: Connection) -> None:
-    """Answers each (depth, tokens) with the rate of decoding that many tokens, one by one, behind that many cells."""
-    from llama_cpp import llama_cpp as llama
-
-    silent = llama.llama_log_callback(lambda *_: None)
-    llama.llama_log_set(silent, None)
-    llama.llama_backend_init()
-    params = llama.llama_model_default_params()
-    params.n_gpu_layers = settings.n_gpu_layers
-    model = llama.llama_model_load_from_file(os.fsencode(settings.model), params)
-    if not model:
-        return
-    of_context = llama.llama_context_default_params()
-    of_context.n_ctx = settings.n_ctx
-    of_context.n_batch = of_context.n_ubatch = settings.n_batch
-    of_context.n_threads = of_context.n_threads_batch = settings.n_threads
-    of_context.n_seq_max = of_context.n_outputs_max = 1
-    context = llama.llama_init_from_model(model, of_context)
-    if not context:
-        return
-    pipe.send("ready")
-
-    def decode(tokens: Any, n_tokens: int) -> None:
-        if llama.llama_decode(context, llama.llama_batch_get_one(tokens, n_tokens)) != 0:
-            raise RuntimeError("llama_decode failed")
-        llama.llama_synchronize(context)
-
-    while work := pipe.recv():
-        depth, n_tokens = work
-        llama.llama_memory_clear(llama.llama_get_memory(context), False)
-        for start in range(0, depth, settings.n_batch):
-            n = min(settings.n_batch, depth - start)
-            decode((llama.llama_token * n)(*range(100, 100 + n)), n)
-        one = (llama.llama_token * 1)(100)
-        began = time.perf_counter()
-        for _ in range(n_tokens):
-            decode(one, 1)
-        pipe.send(n_tokens / (time.perf_counter() - began))
+from gguf_vl.types import Finished, Message, Picture, Request, Sampling, Wishes
 
 
 def picture(size: tuple[int, int], installed: Installed) -> Picture:
@@ -109,28 +67,20 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Everything that is printed."""
     installed = named(str(args.model), mmproj=args.mmproj)
     planned = plan_here(here(installed), probe(), Wishes(n_threads=args.threads))
-    engine = BlockingEngine(PlannedEngine(installed, planned))
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
+    planned_engine = PlannedEngine(installed, planned)
+    planned_engine.settings = replace(planned_engine.settings, speculate=False)
+    engine = BlockingEngine(planned_engine)
     with engine:
         loaded = engine.start()
         seen = picture(args.size, installed)
         first = answer(engine, seen, args.tokens)
         peak = worker_peak()
-        loop = spawn.Process(target=bare_loop, args=(engine.settings, theirs), daemon=True)
-        loop.start()
-        theirs.close()
-        try:
-            ours.recv()
-        except EOFError as error:
-            raise SystemExit("The bare loop could not load the model a second time: too little memory?") from error
         rounds = []
-        for _ in range(args.rounds):
-            done = answer(engine, seen, args.tokens)
-            ours.send((done.usage.prompt_tokens, args.tokens))
-            rounds.append((done.timings.decode_tps or 0.0, ours.recv()))
-        ours.send(None)
-        loop.join()
+        with Loop(engine.settings) as loop:
+            for _ in range(args.rounds):
+                done = answer(engine, seen, args.tokens)
+                bare = loop.rate(1, done.usage.prompt_tokens, args.tokens)
+                rounds.append((done.timings.decode_tps or 0.0, bare))
     return {
         "model": args.model.name,
         "threads": engine.settings.n_threads,

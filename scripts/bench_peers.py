@@ -63,11 +63,12 @@ from peers.curve import draw, follow
 from peers.figures import CLIENTS, KINDS, LONG, Figures, look, prompt, warm_up, write
 from peers.loop import Loop
 from peers.ours import Ours
-from peers.process import Others, peak
+from peers.process import Others
 from peers.server import llama_cpp_python, llama_server
 from peers.talk import Peer, Unanswered, special_tokens
 
 from gguf_vl.hardware.machine import probe
+from gguf_vl.runtime.bench import peak_resident
 from gguf_vl.runtime.candidates import here
 from gguf_vl.runtime.engines import PlannedEngine
 from gguf_vl.runtime.models import named
@@ -121,7 +122,7 @@ def measure(peer: Peer, args: argparse.Namespace) -> Figures:
             figures.decoded(n_clients, write(peer, number, n_clients))
             figures.disturbed(f"{n_clients} at once", others.share())
             tell(f"{peer.name}: {n_clients} at once, {figures.total[n_clients][-1]:.2f} tokens/s")
-    figures.peak = peak(peer.pid)
+    figures.peak = peak_resident(peer.pid)
     return figures
 
 

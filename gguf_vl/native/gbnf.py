@@ -4,21 +4,17 @@ llama.cpp answers most mistakes with NULL and a line on standard error, and some
 recursion behind an empty rule never return, deep parentheses overflow the stack, `<[99999999]>` is taken, a long
 literal repeated often fills the memory, `{0,3000}` silently means "any number" (all tried with 0.3.36). So its syntax
 (llama.cpp's `grammars/README.md` and `llama-grammar.cpp`) is read here first.
-
-It also goes on with all ways to read an answer at once, and where these double with each character nothing ends that.
-So a text is looked for that can be read in more and more ways.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Container
 from typing import NoReturn
 
 from gguf_vl.errors import UsageError
+from gguf_vl.native.gbnf_readings import Readings
+from gguf_vl.native.gbnf_rules import TOKENS, Alternatives, Item, Symbol, items
 
 MAX_REPEATS = 1999
 """The largest number in `{m,n}`: llama.cpp refuses a larger m, and takes a larger n for "any number"."""
@@ -28,12 +24,6 @@ _MAX_NESTING = 64
 """Parentheses inside parentheses: llama.cpp goes down by a function call for each."""
 _MAX_CHAIN = 2_000
 """Rules that begin with one another, a function call each too: 8,000 overflow a stack of 512 KiB."""
-_MOST_WAYS = 500
-"""Ways to read one text, beside one for each alternative. llama.cpp compares each with each at every character."""
-_LONGEST_LOOK = 1000
-"""Characters of the text that is looked for, and …"""
-_LONGEST_WORK = 20_000
-"""… steps of that: a tenth of a second."""
 
 _ESCAPE = r'\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[trn\\"\[\]-])'
 _CHARACTER = re.compile(rf"{_ESCAPE}|[^\\]", re.DOTALL)
@@ -45,30 +35,6 @@ _NAME = re.compile(r"[a-zA-Z0-9-]+")
 _REPEAT = re.compile(r"([*+?])|\{[ \t]*(\d+)[ \t]*(?:(,)[ \t]*(\d+)?[ \t]*)?\}")
 _SPACE = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
 _SPACE_AND_LINES = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
-
-
-_Symbol = tuple[bool, tuple[tuple[int, int], ...]]
-"""Whether these are left out, and code points from first to last. Tokens are numbered behind all code points."""
-_TOKENS = 0x110000
-
-
-@dataclass(slots=True)
-class _Item:
-    """One element of a sequence: a reference to a rule, or characters or tokens, so many times (None is any number)."""
-
-    rule: str | None
-    symbols: tuple[_Symbol, ...] = ()
-    fewest: int = 1
-    most: int | None = 1
-    written_out: int = 1
-
-    @property
-    def size(self) -> int:
-        """Elements of llama.cpp's, repetitions written out."""
-        return (1 if self.rule else len(self.symbols)) * self.written_out
-
-
-_Alternatives = list[list[_Item]]
 
 
 def check(text: str, root: str = "root") -> set[str]:
@@ -83,29 +49,16 @@ def check(text: str, root: str = "root") -> set[str]:
     if root not in rules:
         raise _wrong(f"there is no rule “{root}” to begin with")
     for name, alternatives in rules.items():
-        for item in _items(alternatives):
+        for item in items(alternatives):
             if item.rule is not None and item.rule not in rules:
                 raise _wrong(f"the rule “{item.rule}”, which “{name}” names, is not there")
     _check_beginnings(rules)
-    _Readings(rules, root).check()
+    Readings(rules, root).check()
     return reader.tokens
-
-
-def too_many_ways() -> UsageError:
-    """The error of a grammar that is too slow."""
-    return UsageError(
-        "The grammar can be read in too many ways: one text fits it in more and more of them the longer it gets.",
-        "Let alternatives differ where they begin, above all in rules that name themselves, and let counts not stand "
-        "in counts.",
-    )
 
 
 def _wrong(reason: str) -> UsageError:
     return UsageError(f"The grammar cannot be used: {reason}.", "Correct the GBNF text.")
-
-
-def _items(alternatives: _Alternatives) -> Iterator[_Item]:
-    return (item for sequence in alternatives for item in sequence)
 
 
 class _Reader:
@@ -114,7 +67,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
-        self._rules: dict[str, _Alternatives] = {}
+        self._rules: dict[str, Alternatives] = {}
         self._n_elements = 0
         self._numbers: dict[str, int] = {}
 
@@ -123,7 +76,7 @@ class _Reader:
         """Those that the text names, as far as it is read."""
         return set(self._numbers)
 
-    def rules(self) -> dict[str, _Alternatives]:
+    def rules(self) -> dict[str, Alternatives]:
         self._skip(_SPACE_AND_LINES)
         while self._at < len(self._text):
             name = self._take(_NAME) or self._fail("the name of a rule is missing")
@@ -141,7 +94,7 @@ class _Reader:
             self._skip(_SPACE_AND_LINES)
         return self._rules
 
-    def _alternatives(self, depth: int) -> _Alternatives:
+    def _alternatives(self, depth: int) -> Alternatives:
         if depth > _MAX_NESTING:
             self._fail(f"there are more than {_MAX_NESTING} parentheses inside each other")
         found = [self._sequence(depth)]
@@ -151,8 +104,8 @@ class _Reader:
             found.append(self._sequence(depth))
         return found
 
-    def _sequence(self, depth: int) -> list[_Item]:
-        items: list[_Item] = []
+    def _sequence(self, depth: int) -> list[Item]:
+        items: list[Item] = []
         while (item := self._item(depth)) is not None:
             self._skip(_SPACE_AND_LINES if depth else _SPACE)
             while repeat := self._take(_REPEAT):
@@ -164,19 +117,19 @@ class _Reader:
             items.append(item)
         return items
 
-    def _item(self, depth: int) -> _Item | None:
+    def _item(self, depth: int) -> Item | None:
         if found := self._take(_LITERAL):
-            return _Item(None, tuple((False, ((code, code),)) for code in map(_code, _CHARACTER.findall(found[1]))))
+            return Item(None, tuple((False, ((code, code),)) for code in map(_code, _CHARACTER.findall(found[1]))))
         if found := self._take(_CLASS):
-            return _Item(None, _class(found[0].startswith("[^"), _CHARACTER.findall(found[1])))
+            return Item(None, _class(found[0].startswith("[^"), _CHARACTER.findall(found[1])))
         if found := self._take(_TOKEN):
-            number = self._numbers.setdefault(found[1], _TOKENS + len(self._numbers))
-            return _Item(None, ((found[0].startswith("!"), ((number, number),)),))
+            number = self._numbers.setdefault(found[1], TOKENS + len(self._numbers))
+            return Item(None, ((found[0].startswith("!"), ((number, number),)),))
         if found := self._take(_NAME):
-            return _Item(found[0])
+            return Item(found[0])
         if self._text.startswith(".", self._at):
             self._at += 1
-            return _Item(None, ((True, ()),))
+            return Item(None, ((True, ()),))
         if not self._text.startswith("(", self._at):
             return None
         self._at += 1
@@ -187,9 +140,9 @@ class _Reader:
         if not self._text.startswith(")", self._at):
             self._fail("“)” is missing")
         self._at += 1
-        return _Item(name)
+        return Item(name)
 
-    def _repeat(self, item: _Item, repeat: re.Match[str]) -> None:
+    def _repeat(self, item: Item, repeat: re.Match[str]) -> None:
         sign, first, comma, last = repeat.groups()
         low = int(first) if first else int(sign == "+")
         high = {"?": 1}.get(sign) if sign else int(last) if last else None if comma else low
@@ -224,7 +177,7 @@ def _code(character: str) -> int:
     return int(character[2:], 16) if character[1] in "xuU" else ord(_CONTROLS.get(character[1], character[1]))
 
 
-def _class(negated: bool, characters: list[str]) -> tuple[_Symbol, ...]:
+def _class(negated: bool, characters: list[str]) -> tuple[Symbol, ...]:
     """What stands in square brackets."""
     ranges = []
     while characters:
@@ -236,7 +189,7 @@ def _class(negated: bool, characters: list[str]) -> tuple[_Symbol, ...]:
     return ((negated, tuple(ranges)),) if ranges else ()  # to llama.cpp, [] and [^] are nothing at all
 
 
-def _check_beginnings(rules: dict[str, _Alternatives]) -> None:
+def _check_beginnings(rules: dict[str, Alternatives]) -> None:
     """No rule may come to itself again before a character is read, and the way down to a character must be short."""
     begins = _beginnings(rules)
     users = _inverted(begins)
@@ -267,7 +220,7 @@ def _in_circle(name: str, begins: dict[str, set[str]], done: Container[str]) -> 
     return next((each for each in circle if not each.startswith("(")), path[0])
 
 
-def _beginnings(rules: dict[str, _Alternatives]) -> dict[str, set[str]]:
+def _beginnings(rules: dict[str, Alternatives]) -> dict[str, set[str]]:
     """For each rule those that one of its alternatives can begin with."""
     empty = _nullable(rules)
     begins: dict[str, set[str]] = {name: set() for name in rules}
@@ -281,9 +234,9 @@ def _beginnings(rules: dict[str, _Alternatives]) -> dict[str, set[str]]:
     return begins
 
 
-def _nullable(rules: dict[str, _Alternatives]) -> set[str]:
+def _nullable(rules: dict[str, Alternatives]) -> set[str]:
     """The rules that the empty text fulfils."""
-    users = _inverted({name: {item.rule for item in _items(each) if item.rule} for name, each in rules.items()})
+    users = _inverted({name: {item.rule for item in items(each) if item.rule} for name, each in rules.items()})
     empty: set[str] = set()
     todo = list(rules)
     while todo:
@@ -303,118 +256,5 @@ def _inverted(names: dict[str, set[str]]) -> dict[str, set[str]]:
     return users
 
 
-def _may_be_empty(item: _Item, empty: set[str]) -> bool:
+def _may_be_empty(item: Item, empty: set[str]) -> bool:
     return item.fewest == 0 or item.size == 0 or item.rule in empty
-
-
-_Place = tuple[int, int, int, int]
-"""In an alternative, by its number: at an item, which was there so often, and so many symbols of it again."""
-_END = 0
-
-
-class _Readings:
-    """All ways to read a text at once, as llama.cpp goes on with them: each a stack of places, known by its number.
-
-    `check` looks for a text with many: always the symbol that most ways go on with, of several the one met least.
-    """
-
-    def __init__(self, rules: dict[str, _Alternatives], root: str) -> None:
-        self._sequences = [sequence for alternatives in rules.values() for sequence in alternatives]
-        numbers = iter(range(len(self._sequences)))
-        self._alternatives = {name: [next(numbers) for _ in alternatives] for name, alternatives in rules.items()}
-        self._stacks: list[tuple[_Place, int]] = [((0, 0, 0, 0), _END)]
-        self._numbers: dict[tuple[_Place, int], int] = {}
-        self._start = {self._stack(number, 0, 0, 0, _END) for number in self._alternatives[root]}
-        self._work = 0
-
-    def check(self) -> None:
-        """Raises `UsageError` where one text can be read in too many ways, as far as can be seen in short time."""
-        met: Counter[tuple[int, int]] = Counter()
-        ways = self._start
-        for _ in range(_LONGEST_LOOK):
-            ends: dict[_Symbol, list[int]] = {}
-            for stack in self._expanded(ways):
-                ends.setdefault(self._symbol(stack), []).append(stack)
-            if self._work > _LONGEST_WORK:
-                return
-            seldom = {symbol: min(met[self._item(stack)] for stack in stacks) for symbol, stacks in ends.items()}
-            tried = []
-            for point in {_point(symbol) for symbol in ends}:
-                taken = [symbol for symbol in ends if _holds(symbol, point)]
-                if taken:
-                    tried.append((sum(len(ends[each]) for each in taken), -min(seldom[each] for each in taken), point))
-            if not tried:
-                ways = self._start
-                continue
-            point = max(tried)[2]
-            stacks = [stack for symbol, stacks in ends.items() if _holds(symbol, point) for stack in stacks]
-            met.update(map(self._item, stacks))
-            ways = {self._behind(stack) for stack in stacks}
-            if len(ways) > _MOST_WAYS + len(self._sequences):
-                raise too_many_ways()
-
-    def _expanded(self, stacks: Iterable[int]) -> Iterator[int]:
-        """The stacks with a symbol on top that these become."""
-        todo = list(stacks)
-        seen = set(todo)
-        while todo:
-            self._work += 1
-            number = todo.pop()
-            if number == _END:
-                continue
-            (sequence, at, n_done, n_symbols), below = self._stacks[number]
-            item = self._sequences[sequence][at]
-            found = []
-            if n_done >= item.fewest and not n_symbols:
-                found.append(self._stack(sequence, at + 1, 0, 0, below))
-            if item.rule is not None:
-                again = self._stack(sequence, at, n_done + 1, 0, below)
-                found += [self._stack(other, 0, 0, 0, again) for other in self._alternatives[item.rule]]
-            else:
-                yield number
-            new = set(found) - seen
-            seen |= new
-            todo += new
-
-    def _stack(self, sequence: int, at: int, n_done: int, n_symbols: int, below: int) -> int:
-        """The number of a stack with one place more: of what is below, where that place is an end."""
-        items = self._sequences[sequence]
-        while at < len(items) and (n_done == items[at].most or not (items[at].rule or items[at].symbols)):
-            at, n_done = at + 1, 0
-        if at == len(items):
-            return below
-        item = items[at]
-        place = sequence, at, min(n_done, item.fewest) if item.most is None else n_done, n_symbols
-        number = self._numbers.setdefault((place, below), len(self._stacks))
-        if number == len(self._stacks):
-            self._stacks.append((place, below))
-        return number
-
-    def _behind(self, stack: int) -> int:
-        (sequence, at, n_done, n_symbols), below = self._stacks[stack]
-        if n_symbols + 1 < len(self._sequences[sequence][at].symbols):
-            return self._stack(sequence, at, n_done, n_symbols + 1, below)
-        return self._stack(sequence, at, n_done + 1, 0, below)
-
-    def _item(self, stack: int) -> tuple[int, int]:
-        sequence, at, *_ = self._stacks[stack][0]
-        return sequence, at
-
-    def _symbol(self, stack: int) -> _Symbol:
-        (sequence, at, _, n_symbols), _ = self._stacks[stack]
-        return self._sequences[sequence][at].symbols[n_symbols]
-
-
-@lru_cache(_LONGEST_WORK)
-def _holds(symbol: _Symbol, point: int) -> bool:
-    negated, ranges = symbol
-    return any(first <= point <= last for first, last in ranges) != negated
-
-
-@lru_cache(_LONGEST_WORK)
-def _point(symbol: _Symbol) -> int:
-    """A code point or token that the symbol holds, if it holds any."""
-    negated, ranges = symbol
-    if not negated:
-        return ranges[0][0] if ranges else 0
-    return next((code for code in (ord("a"), *(last + 1 for _, last in ranges)) if _holds(symbol, code)), 0)

@@ -24,6 +24,7 @@ from llama_cpp import llama_cpp as llama
 
 from gguf_vl.errors import EngineError, UsageError
 from gguf_vl.native import gbnf
+from gguf_vl.native.gbnf_readings import too_many_ways
 from gguf_vl.native.owned import Owned
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ class _Time:
     def __exit__(self, *_: object) -> None:
         self._left -= time.thread_time() - self._began
         if self._left < 0:
-            raise gbnf.too_many_ways()
+            raise too_many_ways()
 
 
 class _Candidates:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import psutil
 
@@ -11,15 +10,6 @@ import psutil
 def resident(pid: int) -> int:
     """The resident memory of a process, bytes."""
     return int(psutil.Process(pid).memory_info().rss)
-
-
-def peak(pid: int) -> int:
-    """The highest resident memory of a process so far, bytes (Linux); its present one elsewhere."""
-    status = Path(f"/proc/{pid}/status")
-    if not status.exists():
-        return resident(pid)
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 QUIET = 0.05
