@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from gguf_vl.engine.budget import ThinkingBudget
 from gguf_vl.engine.grammar.schema import grammar_of
 from gguf_vl.engine.loops import LoopGuard
-from gguf_vl.engine.tools import grammar_of_tools
+from gguf_vl.engine.tools import OPEN, grammar_of_tools
 from gguf_vl.errors import UsageError
 from gguf_vl.native.grammar import Grammar
 from gguf_vl.native.owned import Owned
@@ -42,9 +43,14 @@ class Chooser(Owned):
         if request.thinking_budget is not None:
             self._budget = ThinkingBudget(model, request.thinking_budget, thinking=thinking)
         self._grammar = None
+        sampling = request.sampling
         if text := _grammar_text(request):
-            self._grammar = Grammar(model, text, thinking=thinking)
-        self._sampler = Sampler(model, request.sampling, window=window)
+            may_call = request.tools and request.tool_choice == "auto"
+            self._grammar = Grammar(model, text, thinking=thinking, behind=OPEN if may_call else None)
+        elif request.tools and OPEN in model.special_tokens:
+            never = (model.special_tokens[OPEN], -_MOST_BIAS)
+            sampling = replace(sampling, logit_bias=(*sampling.logit_bias, never))
+        self._sampler = Sampler(model, sampling, window=window)
 
     def choose(self, context: Context, row: int) -> int:
         """The next token, from the logits that `row` of the latest batch had asked for."""

@@ -176,23 +176,24 @@ def _loaded(text: str) -> Any:
 
 
 def grammar_of_tools(tools: Sequence[Tool], choice: ToolChoice, *, parallel: bool = True) -> str:
-    """GBNF, from `root` on, of the answers that a choice of tools leaves.
+    """GBNF, from `root` on, of the calls that a choice of tools leaves, empty for none. It begins with `OPEN`.
 
-    The tags must be tokens of the model's own, as they are in Qwen's vocabulary. With `parallel` false there is one
-    call at most. Raises `UsageError` as schemas do, and where a call is required and there is no tool.
+    With "auto" any text may stand before it, or alone. The tags must be tokens of the model's own, as they are in
+    Qwen's vocabulary. With `parallel` false there is one call at most. Raises `UsageError` as schemas do, and where a
+    call is required and there is no tool.
     """
     is_named = choice not in ("none", "auto", "required")
     callable_tools = [tool for tool in tools if not is_named or tool.name == choice]
     if is_named and not callable_tools:
         raise UsageError(f"There is no tool {choice!r} to call.", "Name one of the request's tools.")
     if choice == "none" or (choice == "auto" and not callable_tools):
-        return f"root ::= !{OPEN}*\n"
+        return ""
     if not callable_tools:
         raise UsageError("A tool call is required, and there are no tools.", "Give the request its tools.")
     rules = Rules()
     call = rules.add("call", " | ".join(_call(tool, rules) for tool in callable_tools))
     calls = call if is_named or not parallel else f'{call} ("\\n" {call})*'
-    rules.fill("root", f"!{OPEN}* ({calls})?" if choice == "auto" else calls)
+    rules.fill("root", calls)
     return rules.text()
 
 

@@ -47,25 +47,27 @@ _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 
 
 class Grammar(Owned):
-    """The state of one answer in a grammar, from its rule `root` on: of what follows its reasoning, where that is open.
+    """The state of one answer in a grammar, from its rule `root` on: of what follows its reasoning, where that is open,
+    and with `behind` of what begins with that token; an answer without it is free to its end.
 
-    The reasoning itself is free; llama.cpp's rule for any token but one takes no first half of a character.
+    What is free is not the grammar's: llama.cpp's rule for any token but one takes no first half of a character.
     Control tokens other than an end are refused: to llama.cpp their spelling is text, to a reader they are nothing. So
     is what is no UTF-8, and an end within a character: llama.cpp takes them for characters.
 
     Raises `UsageError` when the text is no GBNF that llama.cpp can take, or names a token that this model has not.
     """
 
-    def __init__(self, model: Model, text: str, *, thinking: bool = False) -> None:
+    def __init__(self, model: Model, text: str, *, thinking: bool = False, behind: str | None = None) -> None:
         self._grammar: Any = None
         self._model = model
         self._n_vocab = model.n_vocab
         self._character = b""  # the bytes of one that is not complete yet
         root = "root"
-        if thinking:
+        if thinking and not behind:
             root = "behind-thinking"
             text += f"\n{root} ::= [\\n]{{0,2}} root"
-        for token in gbnf.check(text, root) | ({_CLOSE} if thinking else set()):
+        free_until = [*([_CLOSE] if thinking else []), *([behind] if behind else [])]
+        for token in gbnf.check(text, root) | {*free_until}:
             if not _has(model, token):
                 raise UsageError(
                     f"The grammar names the token {token}, which this model lacks.", "Correct the GBNF text."
@@ -77,7 +79,8 @@ class Grammar(Owned):
                 "repeated may be empty.",
                 "Make it simpler.",
             )
-        self._thinks_until = model.special_tokens[_CLOSE] if thinking else None
+        self._free_until = [model.special_tokens[token] for token in free_until]
+        self._thinks, self._begins_itself = thinking, behind is None
         self._refused = frozenset(_control_tokens(model))
         self._one = _Candidates(1)
         self._all = _Candidates(model.n_vocab)
@@ -91,12 +94,17 @@ class Grammar(Owned):
         """
         if not 0 <= token < self._n_vocab or token in self._refused:
             return False
-        if self._thinks_until is not None:
-            return not self._model.ends_answer(token) and self._begun_character(token) is not None
+        if self._free_until:
+            may_be = not (self._thinks and self._model.ends_answer(token))
+            return may_be and self._begun_character(token) is not None
+        return self._takes(token) and self._begun_character(token) is not None
+
+    def _takes(self, token: int) -> bool:
+        """Whether llama.cpp's grammar does."""
         self._one.fill(token, 0.0)
         with self._time:
             self._one.apply(self._grammar)
-        return bool(self._one.logits[0] == 0) and self._begun_character(token) is not None
+        return bool(self._one.logits[0] == 0)
 
     def accept(self, token: int) -> None:
         """Go on behind this token. Raises `EngineError` where the grammar refuses it: llama.cpp would abort.
@@ -106,9 +114,14 @@ class Grammar(Owned):
         if not self.allows(token):
             raise EngineError("A token was to be accepted that the grammar refuses.", "Report this with the grammar.")
         self._character = self._begun_character(token) or b""
-        if self._thinks_until is not None:
-            self._thinks_until = None if token == self._thinks_until else self._thinks_until
-            return
+        if self._free_until:
+            if token == self._free_until[0]:
+                del self._free_until[0]
+                self._thinks = False
+            if self._free_until or self._begins_itself:
+                return
+            if not self._takes(token):
+                raise EngineError("The grammar does not begin with its own token.", "Report this with the grammar.")
         with self._time:
             llama.llama_sampler_accept(self._grammar, token)
         self._time.add(_TOKEN_S)
@@ -162,7 +175,7 @@ class Grammar(Owned):
         raise EngineError("The grammar leaves no token to go on with.", "Report this with the grammar.")
 
     def _allowed_of(self, tokens: NDArray[np.integer[Any]]) -> list[int]:
-        if self._thinks_until is not None:
+        if self._free_until:
             return [int(token) for token in tokens if self.allows(int(token))]
         self._all.fill(tokens, 0.0)
         with self._time:

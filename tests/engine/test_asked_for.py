@@ -121,6 +121,16 @@ async def test_a_forced_call_comes_as_a_call() -> None:
     assert [event.name for event in events if isinstance(event, CallStarted)] == ["paint"]
 
 
+async def test_without_a_choice_of_tools_there_is_no_call_however_likely() -> None:
+    async with Engine(settings()) as engine:
+        likely_call = (pocket().special_tokens["<tool_call>"], 100.0)
+        said_so = Sampling(temperature=0, max_tokens=40, logit_bias=(likely_call,))
+        for choice, n_calls in (("auto", 1), ("none", 0)):
+            asked = replace(ask("Hello!"), tools=(Tool("now"),), tool_choice=choice, sampling=said_so, id=choice)
+            events = [event async for event in engine.generate(asked)]
+            assert sum(isinstance(event, CallStarted) for event in events) == n_calls
+
+
 async def test_a_call_written_back_is_met_again() -> None:
     tool = Tool("paint", {"type": "object", "properties": {"c": {"enum": ["red"]}}, "required": ["c"]})
     asked = replace(ask("Hello!"), tools=(tool,), tool_choice="required")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gguf_vl.engine.tools import CallArguments, CallEnded, CallStarted, Tool, ToolCalls, grammar_of_tools
+from gguf_vl.engine.tools import OPEN, CallArguments, CallEnded, CallStarted, Tool, ToolCalls, grammar_of_tools
 from gguf_vl.errors import UsageError
 from gguf_vl.native.grammar import Grammar
 from gguf_vl.types import Text
@@ -136,8 +136,7 @@ BOTH = ONE + "\n" + call("now", {})
 @pytest.mark.parametrize(
     ("choice", "parallel", "accepted", "refused"),
     [
-        ("none", True, ["", "It is red.", "{}"], [ONE]),
-        ("auto", True, ["", "It is red.", ONE, f"See:\n{ONE}", BOTH], [ONE + " So.", "<tool_call>red", ONE[:-9]]),
+        ("auto", True, ["", "It is red. 🦄", ONE, f"See 🦄:\n{ONE}", BOTH], [ONE + " So.", "<tool_call>red", ONE[:-9]]),
         ("auto", False, ["It is red.", f"Let me see.\n{ONE}"], [BOTH]),
         ("required", True, [ONE, BOTH, call("now", {})], ["", "It is red.", f"See: {ONE}"]),
         ("required", False, [ONE, call("now", {})], [BOTH]),
@@ -150,8 +149,20 @@ def test_a_choice_forces_the_answer(choice: Any, parallel: bool, accepted: list[
     name = choice.name if isinstance(choice, Tool) else choice
     tools = [WEATHER, NOW, *([choice] if isinstance(choice, Tool) else [])]
     grammar = grammar_of_tools(tools, name, parallel=parallel)
-    assert [text for text in accepted if not fulfils(grammar, text)] == []
-    assert [text for text in refused if fulfils(grammar, text)] == []
+    behind = OPEN if choice == "auto" else None
+    assert [text for text in accepted if not fulfils(grammar, text, behind)] == []
+    assert [text for text in refused if fulfils(grammar, text, behind)] == []
+
+
+@pytest.mark.parametrize("text", ["It is red. 🦄", f"See:\n{ONE}", ONE])
+def test_a_call_that_is_the_models_to_decide_may_follow_open_reasoning(text: str) -> None:
+    with Grammar(pocket(), grammar_of_tools([WEATHER], "auto"), thinking=True, behind=OPEN) as grammar:
+        for token in as_said("Well, 🦄 now.\n"):
+            grammar.accept(token)
+        assert not grammar.allows(pocket().special_tokens["<|im_end|>"])
+        for token in as_said("</think>\n\n" + text):
+            grammar.accept(token)
+        assert grammar.allows(pocket().special_tokens["<|im_end|>"])
 
 
 def test_a_required_call_may_follow_open_reasoning() -> None:
@@ -164,7 +175,7 @@ def test_a_required_call_may_follow_open_reasoning() -> None:
 def test_a_required_call_without_tools_is_wrong_usage() -> None:
     with pytest.raises(UsageError, match="no tools"):
         grammar_of_tools([], "required")
-    assert grammar_of_tools([], "auto") == grammar_of_tools([NOW], "none")
+    assert grammar_of_tools([], "auto") == grammar_of_tools([NOW], "none") == ""
 
 
 def test_a_tool_whose_schema_cannot_be_used_is_named() -> None:

@@ -23,12 +23,12 @@ def as_said(text: str) -> list[int]:
     return [token for piece in pieces for token in ([special[piece]] if piece in special else pocket().tokenize(piece))]
 
 
-def fulfils(grammar_text: str, text: str) -> bool:
-    """Whether the grammar takes a text to its end and lets it end there.
+def fulfils(grammar_text: str, text: str, behind: str | None = None) -> bool:
+    """Whether the grammar takes a text to its end and lets it end there. Before `behind` it may be any text.
 
     `<think>`, `<tool_call>` and their ends are single tokens in it, as a model says them.
     """
-    with Grammar(pocket(), grammar_text) as grammar:
+    with Grammar(pocket(), grammar_text, behind=behind) as grammar:
         for token in as_said(text):
             if not grammar.allows(token):
                 return False
