@@ -47,7 +47,7 @@ class Chooser(Owned):
         if text := _grammar_text(request):
             may_call = request.tools and request.tool_choice == "auto"
             self._grammar = Grammar(model, text, thinking=thinking, behind=OPEN if may_call else None)
-        elif request.tools and OPEN in model.special_tokens:
+        if request.tools and request.tool_choice == "none" and OPEN in model.special_tokens:
             never = (model.special_tokens[OPEN], -_MOST_BIAS)
             sampling = replace(sampling, logit_bias=(*sampling.logit_bias, never))
         self._sampler = Sampler(model, sampling, window=window)

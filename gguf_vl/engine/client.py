@@ -7,8 +7,8 @@ import logging
 import math
 import uuid
 from array import array
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -256,7 +256,7 @@ class Engine:
         if worker is None:
             return EngineStats(0, 0, 0, 0, 0, 0)
         id = uuid.uuid4().hex
-        async with self._awaiting(id) as pending:
+        with self._awaiting(id) as pending:
             pending.worker = worker
             await worker.connection.send(AskStats(id))
             stats: EngineStats = await _arrival(pending)
@@ -277,15 +277,17 @@ class Engine:
         The request can be cancelled from the start, also while the model loads. Leaving before its end cancels it.
         """
         self._use.now()
-        try:
-            async with self._awaiting(id) as pending:
-                pending.sending = asyncio.create_task(self._send_when_loaded(id, pending, command))
+        with self._awaiting(id) as pending:
+            pending.sending = asyncio.create_task(self._send_when_loaded(id, pending, command))
+            try:
                 yield lambda: _arrival(pending)
-        finally:
-            self._use.now()
+            finally:
+                self._use.now()
+                if self._pending.get(id) is pending:
+                    await self.cancel(id)
 
-    @asynccontextmanager
-    async def _awaiting(self, id: str) -> AsyncIterator[_Pending]:
+    @contextmanager
+    def _awaiting(self, id: str) -> Iterator[_Pending]:
         if id in self._pending:
             raise UsageError(f"A request with the id {id!r} is under way already.", "Give each an id of its own.")
         pending = self._pending[id] = _Pending()
@@ -293,7 +295,7 @@ class Engine:
             yield pending
         finally:
             if self._pending.get(id) is pending:
-                await self.cancel(id)
+                del self._pending[id]
 
     async def _send_when_loaded(self, id: str, pending: _Pending, command: Command) -> None:
         try:

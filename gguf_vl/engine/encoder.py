@@ -36,17 +36,13 @@ class Encoding:
     def is_done(self) -> bool:
         return self.embeddings is not None or self.failure is not None
 
-    def is_wanted(self, picture: Picture) -> bool:
-        """Whether it is of that picture, and not being given up."""
-        return self.picture.digest == picture.digest and bool(self.wanted_by)
-
 
 class Encoder:
     """One picture at a time, on a thread that lives while there are pictures. `on_done` is called for each, on another.
 
     A picture that is only prepared makes way for one that is asked about; what is on disk is read beside all that. With
-    `turns` the thread shares the processor with the loop. Every method but `on_done` belongs to the loop's thread, and
-    `abandon` may be called from any.
+    `turns` the thread shares the processor with the loop, and leaves it to it while its picture is only prepared. Every
+    method but `on_done` belongs to the loop's thread, and `abandon` may be called from any.
 
     The thread ends because OpenMP counts the threads it keeps for it: with those, more than the cores, its barriers put
     the loop's own to sleep, which made the 2B's decoding 28 % slower.
@@ -80,8 +76,8 @@ class Encoder:
             if kept is not None:
                 self.reused += 1
                 return Encoding(picture, embeddings=kept)
-            known = (self._reading.get(picture.digest), self._waiting.get(picture.digest), self._current)
-            wanted = next((each for each in known if each and each.is_wanted(picture)), None)
+            digest = picture.digest
+            wanted = self._reading.get(digest) or self._waiting.get(digest) or self._encoded_now(digest)
             if wanted is None:
                 wanted = Encoding(picture)
                 self._find(wanted)
@@ -90,6 +86,11 @@ class Encoder:
             if urgent and self._current not in (None, wanted) and not self._current.urgent:
                 self._vision.abort()  # it begins again behind this one
             return wanted
+
+    def _encoded_now(self, digest: str) -> Encoding | None:
+        """The current one, where it is of that picture and not being given up."""
+        current = self._current
+        return current if current and current.picture.digest == digest and current.wanted_by else None
 
     def _find(self, wanted: Encoding) -> None:
         """Read a picture's embeddings, or have it encoded."""
@@ -151,8 +152,13 @@ class Encoder:
 
     def _between_nodes(self) -> None:
         if self._turns:
-            self._turns.let_go()
+            self.busy_since = None
+            self._turns.let_go(self._gives_way)
         self.busy_since = time.perf_counter()
+
+    def _gives_way(self) -> bool:
+        """Whether what is being encoded is only prepared, and goes on to be."""
+        return self._current is not None and not (self._current.urgent or self._vision.is_aborted)
 
     def _encode(self, current: Encoding) -> None:
         began = self.busy_since = time.perf_counter()

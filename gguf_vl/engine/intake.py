@@ -54,7 +54,9 @@ class Intake:
         self._check(prompt)
         limit = min(self._n_ctx - prompt.n_tokens, request.sampling.max_tokens or self._n_ctx)
         sequence = Sequence(request.id, request, prompt, arrived, limit=limit, n_dropped=n_dropped)
-        if self._settings.speculate:
+        # When to draft is measured, and a draft may change last bits: drawn with a seed, they could be another answer.
+        is_repeatable = request.sampling.seed is not None and request.sampling.temperature > 0
+        if self._settings.speculate and not is_repeatable:
             sequence.drafter = PromptLookup()
             for part in prompt.parts:
                 sequence.drafter.extend((PICTURE,) if isinstance(part, Picture) else part)

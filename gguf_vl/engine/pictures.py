@@ -30,7 +30,7 @@ class Pictures:
                 n_bytes = 4 * self.width * placed.picture.tokens
                 if placed.start not in each.encodings:
                     if each.slot is None and held and held + n_bytes > self.budget:
-                        return
+                        continue
                     wanted = self.encoder.want(placed.picture, each.id, urgent=each.is_asked)
                     each.encodings[placed.start] = wanted
                 held += n_bytes

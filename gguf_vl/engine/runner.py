@@ -69,7 +69,7 @@ class Runner(Owned):
         self._native_s = 0.0
         self._decoding: frozenset[str] = frozenset()
         self._drafted = self._accepted = 0
-        self._stepping_since: float | None = None
+        self._working_since: float | None = None
         self._requests = self._prompt_tokens = self._answer_tokens = 0
         self._prefill_s = self._decode_s = 0.0
 
@@ -131,29 +131,39 @@ class Runner(Owned):
         """Whether `step` has anything to compute or tell now, and need not wait for a request or a picture."""
         return bool(self._outcomes) or self._seats.has_work
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way, not even one that waits for its picture."""
+        return not self._outcomes and not any(self._seats)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Inside, the loop's thread is expected to get on: `stats` says for how long it has not."""
+        self._working_since = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._working_since = None
+
     def step(self) -> list[Outcome]:
         """Schedule, decode, sample, publish: compute the next batch, and say what came of it."""
-        self._stepping_since = time.perf_counter()
-        try:
-            self._fail_unseen()
-            self._seats.admit()
-            if self._pictures:
-                self._pictures.want(self._seats)
-            work = schedule(self._seats.open, self._batch.size, self._n_prefill(), self._n_outputs())
-            for pieces, decode in (
-                (work.text, self._decode_text),
-                (work.pictures, self._decode_pictures),
-                (work.embedded, self._decode_embedded),
-            ):
-                if pieces:
-                    self._compute(pieces, decode)
-            return self._published()
-        finally:
-            self._stepping_since = None
+        self._fail_unseen()
+        self._seats.admit()
+        if self._pictures:
+            self._pictures.want(self._seats)
+        work = schedule(self._seats.open, self._batch.size, self._n_prefill(), self._n_outputs())
+        for pieces, decode in (
+            (work.text, self._decode_text),
+            (work.pictures, self._decode_pictures),
+            (work.embedded, self._decode_embedded),
+        ):
+            if pieces:
+                self._compute(pieces, decode)
+        return self._published()
 
     def _n_prefill(self) -> int:
-        """Cells of prompts that this step may take."""
-        return self._pace.n_prefill(answering=any(each.is_generating for each in self._seats.open))
+        """Cells of prompts that this step may take: few while anybody is answered, and for who comes in mid-step."""
+        return self._pace.n_prefill(short=any(each.is_generating or not each.is_asked for each in self._seats.open))
 
     def _n_outputs(self) -> int:
         """Rows with logits that each answer may have: llama.cpp has room for one of every sequence."""
@@ -370,7 +380,7 @@ class Runner(Owned):
 
     def _busy_since(self) -> Iterator[float]:
         """When each thread that is in native code got further last."""
-        yield self._stepping_since or time.perf_counter()
+        yield self._working_since or time.perf_counter()
         if self._encoder and (since := self._encoder.busy_since):
             yield since
 

@@ -76,7 +76,7 @@ def schedule(sequences: Iterable[Sequence], n_batch: int, n_prefill: int, n_outp
 
 
 class Pace:
-    """How many cells of prompts a step may take: all it can while nobody is answered, else what lasts `STEP_S`."""
+    """How many cells of prompts a step may take: all it can, or what lasts `STEP_S`."""
 
     def __init__(self, n_batch: int) -> None:
         self._n_batch = n_batch
@@ -85,9 +85,9 @@ class Pace:
         self.cost = 1.0
         """How much longer the latest step with nothing but answers took than one of as many without drafts."""
 
-    def n_prefill(self, *, answering: bool) -> int:
+    def n_prefill(self, *, short: bool) -> int:
         """Cells for the next step."""
-        if not answering:
+        if not short:
             return self._n_batch
         if self.seconds_per_cell is None:
             return _FIRST

@@ -64,7 +64,7 @@ class Sequence:
     def __post_init__(self) -> None:
         self.cells = Cells(self.prompt.parts)
         self.answer = Answer(stop=self.request.sampling.stop, thinking=self.prompt.thinking)
-        self.calls = ToolCalls() if self.request.tools else None
+        self.calls = ToolCalls() if self.request.tools and self.request.tool_choice != "none" else None
 
     @property
     def n_prompt(self) -> int:

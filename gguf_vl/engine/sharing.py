@@ -19,6 +19,7 @@ PATIENCE_S = 1.0
 """Seconds a step waits for the encoder to end a node. Beside it both are slow: shorter waits cost more than they
 give."""
 _LATELY_S = 1.0
+_LOOK_EVERY_S = 0.05
 
 
 class Turns:
@@ -72,11 +73,16 @@ class Turns:
             self._has_picture = False
             self._give()
 
-    def let_go(self) -> None:
-        """Between two nodes: let a waiting step go first, where the encoder has had its share."""
-        if self._wanted and time.perf_counter() - self._since >= self._step_s:
+    def let_go(self, gives_way: Callable[[], bool] = lambda: False) -> None:
+        """Between two nodes: let a waiting step go first, where the encoder has had its share; while it `gives_way`,
+        all that follow one another.
+        """
+        if self._wanted and (gives_way() or time.perf_counter() - self._since >= self._step_s):
             self.rest()
             self._give()
+            with self._changed:
+                while gives_way() and self.contended:
+                    self._changed.wait(_LOOK_EVERY_S)
             self._take()
 
     def _take(self) -> None:

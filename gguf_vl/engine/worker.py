@@ -143,23 +143,24 @@ def _serve(runner: Runner, inbox: _Inbox, pipe: _Pipe, spill_after_s: float) -> 
     """The main thread: commands in, a step, its outcomes out."""
     quiet_since = time.monotonic()
     while True:
-        is_idle = not runner.has_work
+        is_idle = runner.is_idle
         spill = runner.spill if is_idle and runner.spill and runner.spill.has_work else None
         spill_in_s = max(0.0, quiet_since + spill_after_s - time.monotonic())
-        taken = inbox.take(wait=is_idle, at_most_s=spill_in_s if spill else None)
-        if taken or not is_idle:
-            quiet_since = time.monotonic()
-        elif spill and time.monotonic() >= quiet_since + spill_after_s:
-            spill.step()
-        for command, arrived in taken:
+        taken = inbox.take(wait=not runner.has_work, at_most_s=spill_in_s if spill else None)
+        with runner.working():
+            if taken or not is_idle:
+                quiet_since = time.monotonic()
+            elif spill and time.monotonic() >= quiet_since + spill_after_s:
+                spill.step()
+            for command, arrived in taken:
+                try:
+                    _obey(command, arrived, runner)
+                except Exception as error:  # noqa: BLE001  told to whoever asked, and logged
+                    pipe.send(Step((Failed(_id(command), to_plain(_unforeseen(error))),)))
             try:
-                _obey(command, arrived, runner)
+                outcomes = runner.step()
             except Exception as error:  # noqa: BLE001  told to whoever asked, and logged
-                pipe.send(Step((Failed(_id(command), to_plain(_unforeseen(error))),)))
-        try:
-            outcomes = runner.step()
-        except Exception as error:  # noqa: BLE001  told to whoever asked, and logged
-            outcomes = runner.fail(_unforeseen(error))
+                outcomes = runner.fail(_unforeseen(error))
         if outcomes:
             pipe.send(Step(tuple(outcomes)))
 

@@ -117,6 +117,7 @@ class Context(Owned):
         if result not in (0, 1):
             reason = log.last_complaint() or f"llama_decode answered {result}"
             raise EngineError(f"llama.cpp could not decode: {reason}", "Run the command again with --debug.")
+        llama.llama_synchronize(self._context)  # a GPU has only been told so far: who measures this would see nothing
         return bool(result == 0)
 
     def logits(self, row: int) -> NDArray[np.float32]:
@@ -215,11 +216,6 @@ class Batch:
         self._sequence_counts = np.ones(size, np.int32)
         self._rows: list[NDArray[np.float32]] = []
         self._row_positions: list[NDArray[np.int32]] = []
-
-    @property
-    def room(self) -> int:
-        """Rows that still fit."""
-        return self.size - self.n
 
     def clear(self) -> None:
         """Take out all rows."""

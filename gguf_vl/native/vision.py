@@ -135,6 +135,11 @@ class Vision(Owned):
         """Make the encode that is running, or the next one, raise `Aborted` soon."""
         self._abort.set()
 
+    @property
+    def is_aborted(self) -> bool:
+        """Whether `abort()` was called, and not taken back."""
+        return self._abort.is_set()
+
     def resume(self) -> None:
         """Take back `abort()`."""
         self._abort.clear()

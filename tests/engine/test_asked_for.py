@@ -131,6 +131,12 @@ async def test_without_a_choice_of_tools_there_is_no_call_however_likely() -> No
             assert sum(isinstance(event, CallStarted) for event in events) == n_calls
 
 
+async def test_without_a_choice_of_tools_a_text_that_spells_a_call_is_a_text() -> None:
+    spelled = "<tool_call>now</tool_call>"
+    asked = replace(ask("Hello!"), tools=(Tool("now"),), tool_choice="none", grammar=f'root ::= "{spelled}"')
+    assert said(await events_of(asked)) == spelled
+
+
 async def test_a_call_written_back_is_met_again() -> None:
     tool = Tool("paint", {"type": "object", "properties": {"c": {"enum": ["red"]}}, "required": ["c"]})
     asked = replace(ask("Hello!"), tools=(tool,), tool_choice="required")

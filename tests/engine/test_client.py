@@ -17,7 +17,7 @@ from gguf_vl.engine.blocking import BlockingEngine
 from gguf_vl.engine.client import Connect, Engine
 from gguf_vl.engine.fake import LoadScript, Script, ScriptedWorker, Waits, WorkerDies, scripted, text
 from gguf_vl.engine.process import WorkerProcess
-from gguf_vl.engine.protocol import Cancel, Command, Loading
+from gguf_vl.engine.protocol import Cancel, Command, Load, Loading
 from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, InvalidModelFile, UsageError, WorkerDied
 from gguf_vl.types import EngineSettings, EngineStats, Event, Finished, Message, PictureLimits, Request, Sampling, Text
 
@@ -263,6 +263,23 @@ async def test_a_worker_that_hangs_is_ended_and_the_next_request_gets_a_fresh_on
             await said(running.generate(ask()))
     async with Engine(SETTINGS, hung_s=60, connect=connect) as patient:
         assert await said(patient.generate(ask())) == "red"
+
+
+class Deaf(ScriptedWorker):
+    """A worker that takes nothing more once it is loaded: its pipe is full."""
+
+    async def send(self, command: Command) -> None:
+        if not isinstance(command, Load):
+            await asyncio.Event().wait()
+        await super().send(command)
+
+
+async def test_a_worker_that_takes_nothing_more_is_ended_too() -> None:
+    connect, _ = one_by_one(Deaf([text("never")]), ScriptedWorker([text("red")]))
+    async with Engine(SETTINGS, hung_s=0.01, connect=connect) as running:
+        with pytest.raises(WorkerDied, match="got no further"):
+            await said(running.generate(ask()))
+        assert await said(running.generate(ask())) == "red"
 
 
 async def test_a_worker_that_gets_on_is_left_alone_however_long_a_request_lasts() -> None:

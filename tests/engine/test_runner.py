@@ -223,6 +223,7 @@ def test_a_picture_that_two_want_is_waited_for_and_nothing_spins() -> None:
 
 WIDTH = 384
 """Values of one of pocket's embeddings."""
+LONG_TEXT = "word " * 300
 BABBLE = Sampling(temperature=1000.0, top_k=0, top_p=1.0, seed=3, max_tokens=480)
 
 
@@ -303,6 +304,53 @@ def test_those_who_wait_hold_no_more_embeddings_than_they_may() -> None:
     assert most <= 3
     assert [stepped.said(what) for what in shapes] == [what.split()[0] for what in shapes]
     stepped.runner.close()
+
+
+def test_who_has_no_seat_yet_keeps_no_picture_from_those_who_have() -> None:
+    picture_bytes = 4 * 64 * WIDTH
+    stepped = Stepped(settings(n_seq_max=3, disk_budget=0, embedding_budget=picture_bytes))
+    first, *others = (the_picture(what) for what in ("red circle", "blue square", "pink star"))
+    slow = SlowEncoder(stepped.runner)
+    stepped.ask("a", LONG_TEXT, first, "What shape is red?")
+    stepped.ask("b", LONG_TEXT, first, others[0], "What shape is blue?")  # waits for what a computes
+    stepped.ask("c", others[1], "What shape is pink?")
+    stepped.outcomes += stepped.runner.step()
+    a, b, c = stepped.runner._seats.open
+    assert (a.slot is None, b.slot is None, c.slot is None) == (False, True, False)
+    assert c.encodings
+    slow.may.set()
+    stepped.until("a", "b", "c")
+    assert stepped.said("c") == "star"
+    stepped.runner.close()
+
+
+def test_a_request_that_waits_for_its_picture_is_no_idleness(two: Stepped) -> None:
+    slow = SlowEncoder(two.runner)
+    assert two.runner.is_idle
+    two.ask("a", the_picture("red circle"), "What shape is red?")
+    while two.runner.has_work:
+        two.outcomes += two.runner.step()
+    assert not two.runner.is_idle
+    slow.may.set()
+    two.until("a")
+    assert two.runner.is_idle
+
+
+def test_what_is_computed_ahead_is_computed_in_pieces_for_who_may_come(two: Stepped) -> None:
+    two.runner.prepare("ahead", (Message("user", (LONG_TEXT,)),))
+    two.outcomes += two.runner.step()
+    (ahead,) = two.runner._seats.open
+    assert 0 < ahead.computed < 100
+    assert ahead.cells.n > 300
+
+
+def test_a_seed_is_a_promise_that_no_guess_may_break(two: Stepped) -> None:
+    two.ask("seeded", "Hello!", sampling=replace(BABBLE, temperature=0.9, top_k=2))
+    two.until("seeded")
+    assert two.runner.stats().drafted == 0
+    two.ask("greedy", "Hello!", sampling=replace(BABBLE, temperature=0.0))
+    two.until("greedy")
+    assert two.runner.stats().drafted > 0
 
 
 def test_what_is_kept_holds_no_pixels(two: Stepped) -> None:

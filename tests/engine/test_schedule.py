@@ -64,14 +64,14 @@ def test_text_stops_before_a_picture_and_a_picture_that_is_not_encoded_is_waited
 
 def test_pieces_last_as_long_as_they_may_whatever_the_machine_does() -> None:
     pace = Pace(512)
-    assert pace.n_prefill(answering=False) == 512
-    assert pace.n_prefill(answering=True) == 64  # nobody knows yet
+    assert pace.n_prefill(short=False) == 512
+    assert pace.n_prefill(short=True) == 64  # nobody knows yet
     pace.took(1.0, n_prompt=100)
-    assert pace.n_prefill(answering=True) == int(STEP_S * 100)
+    assert pace.n_prefill(short=True) == int(STEP_S * 100)
     for seconds, n_prompt, expected in ((0.01, 512, 512), (60.0, 16, 16)):
         for _ in range(50):
             pace.took(seconds, n_prompt=n_prompt)
-        assert pace.n_prefill(answering=True) == expected
+        assert pace.n_prefill(short=True) == expected
 
 
 def test_what_the_answers_beside_them_take_is_not_the_prompts_fault() -> None:
@@ -79,7 +79,7 @@ def test_what_the_answers_beside_them_take_is_not_the_prompts_fault() -> None:
     pace.took(0.2, n_answers=4)
     for _ in range(20):
         pace.took(0.4, n_prompt=50, n_answers=4)
-    assert pace.n_prefill(answering=True) == int(STEP_S / (0.2 / 50))
+    assert pace.n_prefill(short=True) == int(STEP_S / (0.2 / 50))
 
 
 def test_a_step_with_drafts_is_held_against_one_without() -> None:

@@ -73,3 +73,29 @@ def test_a_step_waits_for_the_encoder_only_as_long_as_its_share(monkeypatch: pyt
         turns.let_go()  # no step has lasted yet: its share is over at once
         assert stepped.is_set()
     thread.join()
+
+
+def test_an_encoder_that_gives_way_gets_no_turn_while_steps_follow_one_another() -> None:
+    turns = Turns()
+    asked = threading.Event()  # about what is only prepared until then
+    nodes = 0
+
+    def encode() -> None:
+        nonlocal nodes
+        with turns.encode():
+            while not asked.is_set():
+                nodes += 1
+                turns.let_go(lambda: not asked.is_set())
+
+    thread = threading.Thread(target=encode)
+    thread.start()
+    while not nodes:
+        pass
+    with turns.step():
+        before = nodes
+    for _ in range(200):
+        with turns.step() as alone:
+            assert alone
+    assert nodes == before
+    asked.set()
+    thread.join()
