@@ -1,16 +1,22 @@
 #!/usr/bin/env python3
-"""Measures llama.cpp's server, llama-cpp-python's server and our engine on the same weights, one after the other.
+"""Measures llama.cpp's server, llama-cpp-python's server and our engine on the same weights, in turns.
 
     scripts/bench_peers.py MODEL --mmproj FILE --llama-server PATH --llama-cpp-python PYTHON
                            [--ctx 8192] [--slots 4] [--threads N] [--kv-type f16] [--image-max-tokens 1024]
                            [--size 512x512] [--rounds 3] [--patience 300] [--requests 2000] [--out FOLDER]
 
+All are started and warmed up, and stay: the memory must hold them all at once. Then they take turns: each does one part
+of a round (a kind of question about a picture, or a number of clients) before the next part comes, and each round
+begins with another of them. The speed of a shared machine drifts by a third within minutes, so that what is measured
+one peer after the other tells of the minutes and not of the peers. In turns all meet nearly the same machine, and the
+ratios of the goals are taken within a round, against the peer whose middle figure is best. What stands there is the
+middle of the rounds' ratios, with the least and the greatest. Every other figure is the middle of the rounds.
+
 A table goes to standard error, JSON to standard output; with --out both are in that folder too, with the servers' logs
 and the drawing. `gguf_vl` is the engine driven directly: our own HTTP server does not exist yet, so that neither HTTP
-nor JSON is in its figures. Every figure is the middle one of the rounds, after one request that warms up. Everything is
-asked at temperature 0, streaming, for a fixed number of tokens. Special tokens are forbidden (`logit_bias`), so that
-the garbage of random weights neither ends early nor shows nothing; our loop guard is off for the same reason.
-llama_cpp.server does that in Python, which costs it some time for every token.
+nor JSON is in its figures. Everything is asked at temperature 0, streaming, for a fixed number of tokens. Special
+tokens are forbidden (`logit_bias`), so that the garbage of random weights neither ends early nor shows nothing; our
+loop guard is off for the same reason. llama_cpp.server does that in Python, which costs it some time for every token.
 
 Seconds to the first token, from sending the question to the first text of the answer. Pictures are noise as PNG, new in
 each round and the same for all:
@@ -28,14 +34,16 @@ Tokens per second, of answers of 128 tokens to short text prompts that all diffe
 "no guesses" is our engine with `speculate` off. Guesses are worth much with random weights, since these repeat
 themselves, and less with a real model. The bare loop is `llama_decode` alone, in a process of its own, with as large
 a context, as many threads, the same KV type and as many cells behind each of one or 4 sequences, and without sampling.
-It takes turns with the engine without guesses, so that both meet the same machine.
+Both join the others for one client and for 4.
 
-What other programs took of the processors meanwhile is in the table's last line: where that is more than a few per
-cent, the figures above it say nothing. With --patience, each part of a round waits so long for a second of quiet.
+What other programs took of the processors meanwhile stands below the table: a part of a round where that was more than
+5 % is told of when it happens and counted, and its figures say little. With --patience, each part of a round waits so
+long for a second of quiet.
 
-Peak memory is the highest resident set (VmHWM) of the server's process, or of our worker's, after all that: mapped
-weights are among it. With --requests, each peer starts anew and gets so many requests of all kinds, the same for each
-(text, pictures of several sizes, follow-ups, up to 4 at once); its resident memory is looked at after each 20.
+Peak memory is the highest resident set (VmHWM) of a process after all that: mapped weights are among it. The engine
+without guesses and the bare loop did less for theirs. With --requests, each peer starts anew, alone, and gets so many
+requests of all kinds, the same for each (text, pictures of several sizes, follow-ups, up to 4 at once); its resident
+memory is looked at after each 20.
 
 All get the same context, threads, KV type and picture limit; what one cannot do stands below the table, and how many
 of the answers were ours to the word: that shows that all see the same, though rounding may part them.
@@ -49,8 +57,8 @@ import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -60,10 +68,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from peers import table
 from peers.curve import draw, follow
-from peers.figures import CLIENTS, KINDS, LONG, Figures, look, prompt, warm_up, write
+from peers.figures import KINDS, PEAK, STEADY, Figures
 from peers.loop import Loop
 from peers.ours import Ours
-from peers.process import Others
+from peers.process import QUIET
+from peers.rounds import Asked, Bare, Measured, in_turns, prompt, warm_up
 from peers.server import llama_cpp_python, llama_server
 from peers.talk import Peer, Unanswered, special_tokens
 
@@ -107,52 +116,27 @@ def settings_of(args: argparse.Namespace) -> EngineSettings:
     return replace(planned.settings, disk_budget=0)
 
 
-def measure(peer: Peer, args: argparse.Namespace) -> Figures:
-    """All figures of one peer."""
-    figures = Figures()
-    warm_up(peer, args.size)
-    others = Others(peer.pid)
-    for number in range(args.rounds):
-        others.wait(args.patience)
-        look(peer, figures, number, args.size)
-        figures.disturbed("pictures", others.share())
-        tell(f"{peer.name}: pictures of round {number + 1} of {args.rounds}")
-        for n_clients in CLIENTS:
-            others.wait(args.patience)
-            figures.decoded(n_clients, write(peer, number, n_clients))
-            figures.disturbed(f"{n_clients} at once", others.share())
-            tell(f"{peer.name}: {n_clients} at once, {figures.total[n_clients][-1]:.2f} tokens/s")
-    figures.peak = peak_resident(peer.pid)
-    return figures
-
-
-def without_guesses(settings: EngineSettings, banned: Sequence[int], args: argparse.Namespace) -> table.Columns:
-    """The rates of an engine that guesses nothing and those of the bare loop, taken in turns."""
-    figures, bare = Figures(), Figures()
-    with Ours(replace(settings, speculate=False), banned) as engine, Loop(settings) as loop:
-        warm_up(engine, args.size)
-        others = Others(engine.pid, loop.pid)
-        depth = engine.n_prompt(prompt(0, 0))
-        for number in range(args.rounds):
-            for n_clients in (1, 4):
-                others.wait(args.patience)
-                figures.decoded(n_clients, write(engine, number, n_clients))
-                figures.disturbed(f"{n_clients} at once", others.share())
-                bare.steady.setdefault(n_clients, []).append(loop.rate(n_clients, depth, LONG))
-                bare.disturbed(f"{n_clients} at once", others.share())
-            tell(f"gguf_vl without guesses, and the bare loop: round {number + 1} of {args.rounds}")
-    return {table.PLAIN: column(figures), table.LOOP: column(bare)}
-
-
-def column(figures: Figures) -> dict[str, float]:
-    """The figures of one peer as they stand in the table."""
-    found: dict[str, list[float]] = {kind: figures.ttft.get(kind, []) for kind in KINDS}
-    totals, steady = (table.ALONE, table.FOUR, table.EIGHT), (table.STEADY_ALONE, table.STEADY_FOUR)
-    found |= {row: figures.total.get(n_clients, []) for n_clients, row in zip(CLIENTS, totals, strict=True)}
-    found |= {row: figures.steady.get(n_clients, []) for n_clients, row in zip(CLIENTS, steady, strict=False)}
-    found[table.OTHERS] = [100 * share for shares in figures.others.values() for share in shares]
-    middle = {row: statistics.median(values) for row, values in found.items() if values}
-    return middle | ({table.PEAK: figures.peak / 2**20} if figures.peak else {})
+def measure(
+    starts: Mapping[str, Start], settings: EngineSettings, banned: Sequence[int], args: argparse.Namespace
+) -> tuple[dict[str, Figures], dict[str, list[float]]]:
+    """The figures of all, taken in turns, and by part of a round what others took of the processors."""
+    measured: dict[str, Measured] = {}
+    with ExitStack() as stack:
+        for name, start in starts.items():
+            peer = stack.enter_context(start())
+            warm_up(peer, args.size)
+            measured[name] = Asked(peer, args.size)
+            tell(f"{name} is up")
+        plain = stack.enter_context(Ours(replace(settings, speculate=False), banned))
+        warm_up(plain, args.size)
+        measured[table.PLAIN] = Asked(plain, args.size, joins=STEADY)
+        loop, depth = stack.enter_context(Loop(settings)), plain.n_prompt(prompt(0, 0))
+        loop.rate(1, depth, 4)
+        measured[table.LOOP] = Bare(loop, depth)
+        shares = in_turns(measured, args.rounds, args.patience, tell)
+        for each in measured.values():
+            each.figures.keep(PEAK, peak_resident(each.pid) / 2**20)
+    return {name: each.figures for name, each in measured.items()}, shares
 
 
 def heading(args: argparse.Namespace, settings: EngineSettings) -> dict[str, Any]:
@@ -180,27 +164,27 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     starts: dict[str, Start] = {}
     for log in folder.glob("*.log"):
         log.unlink()  # of an earlier run
-    if args.llama_server:
-        starts["llama-server"] = lambda: llama_server(args.llama_server, settings, banned, folder)
     if args.llama_cpp_python:
         starts["llama_cpp.server"] = lambda: llama_cpp_python(args.llama_cpp_python, settings, banned, folder)
+    if args.llama_server:  # the best as a rule, so that its turn is next to ours
+        starts["llama-server"] = lambda: llama_server(args.llama_server, settings, banned, folder)
     starts[table.OURS] = lambda: Ours(settings, banned)
     same = heading(args, settings)
     tell(", ".join(f"{name} {value}" for name, value in same.items()))
 
-    figures: dict[str, Figures] = {}
-    columns: table.Columns = {}
-    for name, start in starts.items():
-        with start() as peer:
-            figures[name] = measure(peer, args)
-        columns[name] = column(figures[name])
-    columns |= without_guesses(settings, banned, args)
-    parts = {kind: figures[table.OURS].middle_parts(kind) for kind in KINDS}
+    figures, others = measure(starts, settings, banned, args)
+    taken = [share for shares in others.values() for share in shares]
+    disturbed = sum(share > QUIET for share in taken)
     notes = {name: NOTES[name] for name in starts}
     for name in notes.keys() - {table.OURS}:
         alike = sum(map(str.__eq__, figures[name].answers, figures[table.OURS].answers))
         notes[name] += f"; answered {alike} of {args.rounds} new pictures word for word like ours"
-    said = [", ".join(f"{name} {value}" for name, value in same.items()), table.text(columns, parts)]
+    said = [", ".join(f"{name} {value}" for name, value in same.items()), table.text(figures)]
+    middle = statistics.median(taken) if taken else 0.0
+    said.append(
+        f"Others took {middle:.1%} of the processors, the middle of all parts of rounds, and more than {QUIET:.0%} in "
+        f"{disturbed} of {len(taken)}."
+    )
     said.append("\n".join(f"{name}: {note}." for name, note in notes.items()))
     tell("\n" + "\n\n".join(said))
     (folder / "table.txt").write_text("\n\n".join(said) + "\n", encoding="utf-8")
@@ -214,9 +198,11 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {
         "same": same,
         "notes": notes,
-        "columns": columns,
-        "parts": parts,
-        "goals": [each.plain() for each in table.verdicts(columns)],
+        "columns": {name: {row: each.middle(row) for row in each.rounds} for name, each in figures.items()},
+        "parts": {kind: figures[table.OURS].middle_parts(kind) for kind in KINDS},
+        "goals": [each.plain() for each in table.verdicts(figures)],
+        "others": others,
+        "disturbed": disturbed,
         "by_round": {name: asdict(each) for name, each in figures.items()},
         "memory": {name: asdict(curve) for name, curve in curves.items()},
     }

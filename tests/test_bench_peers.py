@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -14,8 +16,24 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 from peers import curve, table
-from peers.figures import BEHIND, NEW, NEXT, PREPARED, SAME, Figures, look, steady_rate, total_rate
+from peers.figures import (
+    ALONE,
+    BEHIND,
+    EIGHT,
+    FOUR,
+    KINDS,
+    NEW,
+    NEXT,
+    PREPARED,
+    SAME,
+    STEADY,
+    STEADY_FOUR,
+    Figures,
+    steady_rate,
+    total_rate,
+)
 from peers.process import Others
+from peers.rounds import PARTS, Asked, in_turns
 from peers.talk import Answer, Talk, Unanswered, noise, special_tokens
 
 POCKET = Path(__file__).parents[1] / "gguf_vl" / "pocket"
@@ -26,7 +44,7 @@ class Fake:
 
     name = "fake"
     prepares = True
-    pid = 0
+    pid = os.getpid()
 
     def __init__(self) -> None:
         self.asked: list[Talk] = []
@@ -44,9 +62,30 @@ def answer(n_tokens: int, *stamps: float) -> Answer:
     return Answer("", n_tokens, 0.0, stamps, stamps[-1])
 
 
+class Counted:
+    """Takes its turn by writing down that it did."""
+
+    pid = os.getpid()
+
+    def __init__(self, name: str, turns: list[tuple[int, str, str]], joins: Collection[str] = PARTS) -> None:
+        self.name, self.turns, self.joins, self.figures = name, turns, joins, Figures()
+
+    def take(self, part: str, number: int) -> float:
+        self.turns.append((number, part, self.name))
+        return 1.0
+
+
+def looked(fake: Fake, n_rounds: int = 1) -> Figures:
+    asked = Asked(fake, (32, 32))
+    for number in range(n_rounds):
+        for kind in KINDS:
+            asked.take(kind, number)
+    return asked.figures
+
+
 def test_a_round_asks_on_from_the_answer_that_was_given() -> None:
-    fake, figures = Fake(), Figures()
-    look(fake, figures, 0, (32, 32))
+    fake = Fake()
+    figures = looked(fake)
     first, following, same, behind, prepared = fake.asked
     assert following[0] == first[0]
     assert following[1].content == ("answer 1",)
@@ -55,15 +94,52 @@ def test_a_round_asks_on_from_the_answer_that_was_given() -> None:
     assert behind[1:] == same
     assert fake.prepared[0][0].content == prepared[0].content[:1]
     assert prepared[0].content[0] != first[0].content[0]
-    assert list(figures.ttft) == [NEW, NEXT, SAME, BEHIND, PREPARED]
+    assert list(figures.rounds) == [NEW, NEXT, SAME, BEHIND, PREPARED]
 
 
 def test_no_round_sees_a_picture_again() -> None:
     fake = Fake()
-    for number in range(3):
-        look(fake, Figures(), number, (32, 32))
+    looked(fake, n_rounds=3)
     pictures = {part for talk in fake.asked for turn in talk for part in turn.content if isinstance(part, bytes)}
     assert len(pictures) == 6
+
+
+def test_a_peer_that_prepares_nothing_has_no_turn_there() -> None:
+    fake = Fake()
+    fake.prepares = False
+    assert Asked(fake, (32, 32)).joins == [part for part in PARTS if part != PREPARED]
+
+
+def test_as_many_clients_ask_at_once_as_the_part_has() -> None:
+    asked = Asked(fake := Fake(), (32, 32))
+    for part in (ALONE, FOUR, EIGHT):
+        asked.take(part, 0)
+    assert len(set(fake.asked)) == 1 + 4 + 8
+    assert list(asked.figures.rounds) == [ALONE, STEADY[ALONE], FOUR, STEADY[FOUR], EIGHT]
+
+
+def test_all_do_a_part_before_the_next_and_each_round_begins_with_another() -> None:
+    turns: list[tuple[int, str, str]] = []
+    in_turns({name: Counted(name, turns) for name in "abc"}, 4, 0.0, lambda _: None)
+    orders = ("abc", "bca", "cab", "abc")
+    assert turns == [(number, part, name) for number, order in enumerate(orders) for part in PARTS for name in order]
+
+
+def test_who_joins_some_parts_is_left_out_of_the_others() -> None:
+    turns: list[tuple[int, str, str]] = []
+    in_turns({"a": Counted("a", turns), "b": Counted("b", turns, joins=(FOUR,))}, 2, 0.0, lambda _: None)
+    assert [turn for turn in turns if turn[2] == "b"] == [(0, FOUR, "b"), (1, FOUR, "b")]
+
+
+def test_a_part_in_which_others_took_much_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = iter([0.01] * 3 + [0.2] + [0.01] * (len(PARTS) - 4))
+    monkeypatch.setattr(Others, "share", lambda _: next(shares))
+    told: list[str] = []
+    found = in_turns({"a": Counted("a", [])}, 1, 0.0, told.append)
+    assert found == {part: [0.2 if part == BEHIND else 0.01] for part in PARTS}
+    assert [line for line in told if "others took" in line] == [told[4]]
+    assert BEHIND in told[3]
+    assert "20%" in told[4]
 
 
 def test_a_picture_is_the_same_for_every_peer() -> None:
@@ -92,15 +168,25 @@ def test_special_tokens_are_those_that_are_no_text() -> None:
     assert special_tokens(POCKET / "pocket-F16.gguf") == tuple(range(1004, 1024))
 
 
+def taken(**rounds: dict[str, list[float | None]]) -> dict[str, Figures]:
+    names = {"ours": table.OURS, "plain": table.PLAIN, "loop": table.LOOP}
+    return {names.get(name, name): Figures(each) for name, each in rounds.items()}
+
+
+def judged(figures: dict[str, Figures]) -> dict[str, table.Verdict]:
+    return {each.goal.what: each for each in table.verdicts(figures)}
+
+
 def test_the_best_peer_is_chosen_for_each_goal() -> None:
-    columns = {
-        "one": {NEW: 2.0, table.ALONE: 10.0},
-        "two": {NEW: 1.0, table.ALONE: 20.0},
-        table.OURS: {NEW: 1.5, PREPARED: 0.1, table.ALONE: 30.0},
-        table.PLAIN: {table.STEADY_FOUR: 96.0},
-        table.LOOP: {table.STEADY_FOUR: 100.0},
-    }
-    found = {each.goal.what: each for each in table.verdicts(columns)}
+    found = judged(
+        taken(
+            one={NEW: [2.0], ALONE: [10.0]},
+            two={NEW: [1.0], ALONE: [20.0]},
+            ours={NEW: [1.5], PREPARED: [0.1], ALONE: [30.0]},
+            plain={STEADY_FOUR: [96.0]},
+            loop={STEADY_FOUR: [100.0]},
+        )
+    )
     assert (found["new picture"].best, found["new picture"].ratio, found["new picture"].met) == ("two", 1.5, False)
     assert found["prepared picture, over a new one"].met
     assert found["decoding alone"].ratio == 1.5
@@ -108,12 +194,30 @@ def test_the_best_peer_is_chosen_for_each_goal() -> None:
     assert found["peak memory"].met is None
 
 
+def test_a_ratio_is_the_middle_of_those_within_a_round_against_the_peer_that_is_best_in_the_middle() -> None:
+    found = judged(
+        taken(
+            one={ALONE: [10.0, 20.0, 40.0]},
+            two={ALONE: [30.0, 10.0, 10.0]},  # best in one round
+            ours={ALONE: [9.0, 40.0, 20.0]},
+        )
+    )["decoding alone"]
+    assert (found.best, found.ratios, found.ratio) == ("one", (0.9, 2.0, 0.5), 0.9)
+
+
+def test_a_round_without_a_figure_has_no_ratio() -> None:
+    found = judged(taken(plain={STEADY_FOUR: [9.0, None, 8.0]}, loop={STEADY_FOUR: [10.0, 10.0, 10.0]}))
+    assert found["4 clients, no guesses, over the bare loop"].ratios == (0.9, 0.8)
+
+
 def test_the_table_has_a_line_for_each_figure_and_goal() -> None:
-    columns = {"one": {NEW: 2.0}, table.OURS: {NEW: 1.5}}
-    lines = table.text(columns, {NEW: {"encode": 1.0, "rest": 0.5}}).splitlines()
+    figures = taken(one={NEW: [1.0, 2.0, 4.0]}, ours={NEW: [1.5, 1.0, 5.0]})
+    figures[table.OURS].parts[NEW] = [{"encode": 1.0, "rest": 0.5}]
+    lines = table.text(figures).splitlines()
     assert lines[2].split() == ["a", "picture", "never", "seen", "2.000", "1.500"]
     assert lines[3].strip() == "of ours: encode 1.000, rest 0.500"
-    assert next(line for line in lines if line.startswith("new picture")).endswith("<= 1  met")
+    goal = next(line for line in lines if line.startswith("new picture"))
+    assert goal.split() == "new picture one 1.250 0.500 to 1.500 <= 1 missed".split()
     assert sum(line.startswith(goal.what) for line in lines for goal in table.GOALS[:1]) == 1
 
 

@@ -30,7 +30,7 @@ class Loop:
         try:
             self._pipe.recv()
         except EOFError as error:
-            raise SystemExit("The bare loop could not load the model a second time: too little memory?") from error
+            raise SystemExit("The bare loop could not load the model once more: too little memory?") from error
         return self
 
     @property

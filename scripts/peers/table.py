@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .figures import BEHIND, KINDS, NEW, NEXT, PREPARED, SAME
+from .figures import (
+    ALONE,
+    BEHIND,
+    EIGHT,
+    FOUR,
+    KINDS,
+    NEW,
+    NEXT,
+    PEAK,
+    PREPARED,
+    SAME,
+    STEADY_ALONE,
+    STEADY_FOUR,
+    Figures,
+)
 
 OURS, PLAIN, LOOP = "gguf_vl", "gguf_vl, no guesses", "bare loop"
-ALONE, FOUR, EIGHT = "tokens/s, one client", "tokens/s, 4 clients", "tokens/s, 8 clients"
-STEADY_ALONE, STEADY_FOUR = "tokens/s, one, steadily", "tokens/s, 4, steadily"
-PEAK = "peak memory, MiB"
-OTHERS = "taken by others, % of the CPU"
-ROWS = (*KINDS, ALONE, FOUR, EIGHT, STEADY_ALONE, STEADY_FOUR, PEAK, OTHERS)
+ROWS = (*KINDS, ALONE, FOUR, EIGHT, STEADY_ALONE, STEADY_FOUR, PEAK)
 FIRST = "seconds to the first token:"
-
-Columns = dict[str, dict[str, float]]
-"""By column and row; what could not be measured is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +58,16 @@ GOALS = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A goal and what came of it; None where there was nothing to hold it against."""
+    """A goal and what came of it: the ratio in every round, none where there was nothing to hold it against."""
 
     goal: Goal
     best: str | None
-    ratio: float | None
+    ratios: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float | None:
+        """The middle of the rounds."""
+        return statistics.median(self.ratios) if self.ratios else None
 
     @property
     def met(self) -> bool | None:
@@ -65,39 +78,46 @@ class Verdict:
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
-        ratio = self.ratio and round(self.ratio, 4)
-        return {"goal": self.goal.what, "best": self.best, "ratio": ratio, "bound": self.goal.bound, "met": self.met}
+        found = {"goal": self.goal.what, "best": self.best, "ratio": self.ratio, "ratios": self.ratios}
+        return found | {"bound": self.goal.bound, "met": self.met}
 
 
-def verdicts(columns: Columns) -> list[Verdict]:
-    """Every goal's. The best peer is chosen for each by itself."""
+def verdicts(figures: Mapping[str, Figures]) -> list[Verdict]:
+    """Every goal's. The best peer is chosen for each by itself, by its middle figure."""
     found = []
     for goal in GOALS:
-        others = [LOOP] if goal.loop else [name for name in columns if name not in (OURS, PLAIN, LOOP)]
-        rivals = {name: columns[name][goal.against] for name in others if goal.against in columns.get(name, {})}
-        ours = columns.get(goal.column, {}).get(goal.row)
+        others = [name for name in figures if (name == LOOP) == goal.loop and name not in (OURS, PLAIN)]
+        rivals = {name: middle for name in others if (middle := figures[name].middle(goal.against)) is not None}
         pick: Callable[..., Any] = min if goal.at_most else max
         best = pick(rivals, key=rivals.get, default=None)
-        found.append(Verdict(goal, best, None if best is None or ours is None else ours / rivals[best]))
+        found.append(Verdict(goal, best, _ratios(goal, figures, best) if best else ()))
     return found
 
 
-def text(columns: Columns, parts: Mapping[str, Mapping[str, float]]) -> str:
-    """Both tables, for a person. `parts` says where the seconds of ours went, by row."""
-    rows = [["", *columns]]
+def _ratios(goal: Goal, figures: Mapping[str, Figures], best: str) -> tuple[float, ...]:
+    """Of the same rounds."""
+    ours = figures[goal.column].rounds.get(goal.row, []) if goal.column in figures else []
+    rounds = zip(ours, figures[best].rounds[goal.against], strict=False)
+    return tuple(mine / its for mine, its in rounds if mine is not None and its is not None)
+
+
+def text(figures: Mapping[str, Figures]) -> str:
+    """Both tables, for a person."""
+    rows = [["", *figures]]
     for row in ROWS:
         if row == NEW:
-            rows.append([FIRST, *("" for _ in columns)])
+            rows.append([FIRST, *("" for _ in figures)])
         indent = "  " if row in KINDS else ""
-        rows.append([indent + row, *(_number(column.get(row)) for column in columns.values())])
-        if parts.get(row):
-            said = ", ".join(f"{name} {seconds:.3f}" for name, seconds in parts[row].items())
+        rows.append([indent + row, *(_number(each.middle(row)) for each in figures.values())])
+        if parts := figures[OURS].middle_parts(row):
+            said = ", ".join(f"{name} {seconds:.3f}" for name, seconds in parts.items())
             rows.append([f"    of ours: {said}"])
-    goals = [["goal", "best peer", "ratio", "wanted", ""]]
-    for each in verdicts(columns):
+    goals = [["goal", "best peer", "ratio", "of the rounds", "wanted", ""]]
+    for each in verdicts(figures):
+        spread = f"{min(each.ratios):.3f} to {max(each.ratios):.3f}" if len(each.ratios) > 1 else "-"
         wanted = f"{'<=' if each.goal.at_most else '>='} {each.goal.bound:g}"
         said = {None: "-", True: "met", False: "missed"}[each.met]
-        goals.append([each.goal.what, each.best or "-", _number(each.ratio), wanted, said])
+        goals.append([each.goal.what, each.best or "-", _number(each.ratio), spread, wanted, said])
     return f"{_aligned(rows)}\n\n{_aligned(goals)}"
 
 
