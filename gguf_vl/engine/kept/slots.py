@@ -83,7 +83,10 @@ class Slots:
         return reversed(self._kept.items())
 
     def keep(self, slot: int, cells: Cells) -> None:
-        """A sequence is left: keep these first cells of it, and nothing that they make superfluous."""
+        """A sequence is left: keep these first cells of it, if any, and nothing that they make superfluous."""
+        if not cells.n:
+            self.drop(slot)
+            return
         self._context.cut(slot, cells.position(cells.n))
         for other, kept in list(self._kept.items()):
             n = kept.common(cells)
