@@ -117,13 +117,3 @@ class EngineStats:
     drafted: int = 0
     accepted: int = 0
     stuck_s: float = 0.0
-
-    @property
-    def prefill_tps(self) -> float | None:
-        """Cells of prompts computed per second; None before the first."""
-        return self.prompt_tokens / self.prefill_s if self.prefill_s else None
-
-    @property
-    def decode_tps(self) -> float | None:
-        """Tokens answered per second, by all together; None before the first."""
-        return self.answer_tokens / self.decode_s if self.decode_s else None
