@@ -363,6 +363,7 @@ class Runner(Owned):
             cells=self._context.n_ctx,
             kept_cells=self._slots.kept_cells,
             kept_sequences=self._slots.n_kept,
+            free_sequences=self._slots.n_free,
             prompt_tokens=self._prompt_tokens,
             tokens_reused=self._seats.tokens_reused,
             answer_tokens=self._answer_tokens,

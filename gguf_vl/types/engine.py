@@ -85,8 +85,9 @@ class EngineStats:
 
     Of `seats`, `running` requests are being answered; `waiting` are not begun. Of the cells of prompts `prompt_tokens`
     were computed, in `prefill_s` seconds, and `tokens_reused` were not, since kept sequences had them; `kept_sequences`
-    are those, with `kept_cells` of `cells`, shared ones counted for each. Answers took `decode_s` for `answer_tokens`;
-    a step that computes both counts for both. Of the pictures so many were encoded, in `encode_s`, found in memory
+    are those, with `kept_cells` of `cells`, shared ones counted for each. Of the `sequence_ids` these are taken, those
+    of running requests too, and the others `free_sequences`. Answers took `decode_s` for `answer_tokens`; a step that
+    computes both counts for both. Of the pictures so many were encoded, in `encode_s`, found in memory
     (`pictures_reused`), and found on disk. `embedding_bytes` is memory held by kept embeddings, `disk_bytes` the disk
     that those and sequences take; so many sequences were `spilled` there and `restored`. `preempted` counts requests
     that had to be begun again for want of cells. Of the tokens `drafted` by speculation so many were `accepted`.
@@ -104,6 +105,7 @@ class EngineStats:
     cells: int = 0
     kept_cells: int = 0
     kept_sequences: int = 0
+    free_sequences: int = 0
     prompt_tokens: int = 0
     tokens_reused: int = 0
     answer_tokens: int = 0

@@ -30,6 +30,11 @@ class Slots:
         return len(self._kept)
 
     @property
+    def n_free(self) -> int:
+        """Ids of no sequence."""
+        return len(self._free)
+
+    @property
     def kept_cells(self) -> int:
         """Cells that kept sequences hold, those they share counted for each."""
         return sum(cells.n for cells in list(self._kept.values()))  # a list: another thread may ask

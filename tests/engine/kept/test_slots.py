@@ -79,7 +79,7 @@ def test_what_a_longer_sequence_holds_is_not_kept_twice() -> None:
 def test_a_sequence_that_was_left_before_its_first_cell_leaves_nothing() -> None:
     slots, context = made(3)
     empty = kept(slots)
-    assert (slots.n_kept, context.cuts[-1]) == (0, (empty, 0))
+    assert (slots.n_kept, slots.n_free, context.cuts[-1]) == (0, 3, (empty, 0))
     first, second = kept(slots, 1, 1), kept(slots, 2, 2)
     kept(slots)
     assert [slot for slot, _ in slots.latest()] == [second, first]

@@ -134,12 +134,12 @@ def test_a_file_that_vanishes_or_has_no_room_is_as_if_it_were_not_there(talk: Ta
     assert waiting.stored
     while waiting.stored.is_whole is None:
         pass
-    n_free = len(loop.runner._slots._free)
+    n_free = loop.runner.stats().free_sequences
     for file in stored():
         file.unlink()
     loop.until(request.id)
     assert loop.said(request.id) == said
-    assert len(loop.runner._slots._free) == n_free - 1  # that of the one that is kept now
+    assert loop.runner.stats().free_sequences == n_free - 1  # that of the one that is kept now
     loop.close()
 
 
