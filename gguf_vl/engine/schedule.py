@@ -45,8 +45,9 @@ class Piece:
 def schedule(sequences: Iterable[Sequence], n_batch: int, n_prefill: int, n_outputs: int = 1) -> Work:
     """The work of one step, of open sequences in the order in which they came.
 
-    No call takes more than `n_batch` cells, and pieces of prompts no more than `n_prefill` together. An answer may have
-    `n_outputs` rows with logits, one and a draft.
+    No call takes more than `n_batch` cells, and pieces of prompts no more than `n_prefill` together: half of them are
+    for who came first, as far as it needs them, the others for who needs the fewest. An answer may have `n_outputs`
+    rows with logits, one and a draft.
     """
     waiting = [each for each in sequences if each.slot is not None and each.computed < each.cells.n]
     text = [
@@ -56,9 +57,10 @@ def schedule(sequences: Iterable[Sequence], n_batch: int, n_prefill: int, n_outp
     ]
     work = Work(text, [], [])
     room = {"text": n_batch - sum(1 + len(piece.draft) for piece in text), "pictures": n_batch}
-    for each in waiting:
-        if each.is_generating or each.waits_for_picture:
-            continue
+    prompts = [each for each in waiting if not (each.is_generating or each.waits_for_picture)]
+    kept = min(_left(prompts[0]), n_prefill // 2) if prompts else 0
+    for each in sorted(prompts, key=_left):
+        kept = 0 if each is prompts[0] else kept
         last = each.cells.n - 1
         if each.embeds and each.computed == last:
             work.embedded.append(Piece(each, last, each.cells.n))
@@ -67,12 +69,17 @@ def schedule(sequences: Iterable[Sequence], n_batch: int, n_prefill: int, n_outp
         kind, pieces = ("pictures", work.pictures) if placed else ("text", work.text)
         following = each.cells.next_picture(each.computed)
         end = placed.end if placed else following.start if following else last if each.embeds else each.cells.n
-        n = min(end - each.computed, room[kind], n_prefill)
+        n = min(end - each.computed, room[kind], n_prefill - kept)
         if n > 0:
             pieces.append(Piece(each, each.computed, each.computed + n, placed))
             room[kind] -= n
             n_prefill -= n
     return work
+
+
+def _left(sequence: Sequence) -> int:
+    """Cells of a prompt that are still to be computed."""
+    return sequence.cells.n - sequence.computed
 
 
 class Pace:

@@ -34,19 +34,37 @@ def spans(pieces: list[Piece]) -> list[tuple[int, int]]:
     return [(piece.start, piece.end) for piece in pieces]
 
 
-def test_every_answer_goes_on_and_the_rest_is_filled_with_prompts_in_their_order() -> None:
+def test_every_answer_goes_on_and_the_rest_is_filled_with_prompts() -> None:
     answering = [sequence(10, computed=10 + n, answered=n + 1) for n in range(3)]
     long, late = sequence(400), sequence(300)
     work = schedule([long, *answering, late], n_batch=512, n_prefill=512)
-    assert spans(work.text) == [(10, 11), (11, 12), (12, 13), (0, 400), (0, 109)]
+    assert spans(work.text) == [(10, 11), (11, 12), (12, 13), (0, 256), (0, 253)]
     assert work.pictures == []
-    assert [piece.has_output for piece in work.text] == [True, True, True, True, False]
+    assert [piece.has_output for piece in work.text] == [True, True, True, False, False]
+
+
+def test_a_short_prompt_need_not_wait_for_a_long_one_that_came_before() -> None:
+    long, short = sequence(4000, computed=100), sequence(90, computed=80)
+    work = schedule([long, short], n_batch=512, n_prefill=64)
+    assert [(piece.sequence, piece.end - piece.start) for piece in work.text] == [(short, 10), (long, 54)]
+
+
+def test_a_long_prompt_that_came_first_gets_on_however_many_short_ones_come() -> None:
+    long, *short = sequence(4000), *(sequence(30) for _ in range(5))
+    work = schedule([long, *short], n_batch=512, n_prefill=64)
+    assert {piece.sequence: piece.end - piece.start for piece in work.text}[long] == 32
+
+
+def test_of_two_prompts_of_one_length_the_first_is_first() -> None:
+    first, second = sequence(400, computed=64), sequence(400)
+    work = schedule([first, second], n_batch=512, n_prefill=64)
+    assert [(piece.sequence, piece.end - piece.start) for piece in work.text] == [(first, 64)]
 
 
 def test_prompts_hold_answers_up_by_no_more_than_is_allowed() -> None:
     answering, long, other = sequence(10, computed=10, answered=1), sequence(400), sequence(5)
     work = schedule([answering, long, other], n_batch=512, n_prefill=64)
-    assert spans(work.text) == [(10, 11), (0, 64)]
+    assert spans(work.text) == [(10, 11), (0, 5), (0, 59)]
     work = schedule([sequence(-30, 5, computed=0), long], n_batch=512, n_prefill=40)
     assert (spans(work.pictures), spans(work.text)) == ([(0, 30)], [(0, 10)])
 
