@@ -13,8 +13,8 @@ ratios of the goals are taken within a round, against the peer whose middle figu
 middle of the rounds' ratios, with the least and the greatest. Every other figure is the middle of the rounds.
 
 A table goes to standard error, JSON to standard output; with --out both are in that folder too, with the servers' logs
-and the drawing. `gguf_vl` is the engine driven directly: our own HTTP server does not exist yet, so that neither HTTP
-nor JSON is in its figures. Everything is asked at temperature 0, streaming, for a fixed number of tokens. Special
+and the drawing. `gguf_vl` is the engine driven directly: neither HTTP nor JSON is in its figures, `bench_server.py`
+tells what they cost. Everything is asked at temperature 0, streaming, for a fixed number of tokens. Special
 tokens are forbidden (`logit_bias`), so that the garbage of random weights neither ends early nor shows nothing; our
 loop guard is off for the same reason. llama_cpp.server does that in Python, which costs it some time for every token.
 

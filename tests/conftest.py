@@ -1,10 +1,14 @@
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from gguf_vl import config
 from gguf_vl.store.adopt import programs
 from tests.store.other_programs import pebble
+
+hypothesis.settings.register_profile("no clock", deadline=None)
+hypothesis.settings.load_profile("no clock")
 
 
 @pytest.fixture(autouse=True)

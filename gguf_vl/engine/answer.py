@@ -16,7 +16,7 @@ class Answer:
 
     Whole characters only: bytes of a character split over tokens wait for the rest. Text that may turn out to be the
     beginning of a stop string or of a `<think>` tag waits too. `thinking` says that the prompt has already opened the
-    reasoning. `stopped` becomes true at a stop string, which is not part of the answer.
+    reasoning. `stopped_by` becomes the stop string that has come, which is not part of the answer.
     """
 
     def __init__(self, *, stop: Sequence[str] = (), thinking: bool = False) -> None:
@@ -26,7 +26,7 @@ class Answer:
         self._begun = False  # whether anything but white space has come in the present part
         self._may_open = not thinking
         self._held = ""
-        self.stopped = False
+        self.stopped_by = ""
 
     def push(self, piece: bytes) -> list[Text | Thinking]:
         """The events that a token's bytes complete."""
@@ -39,7 +39,7 @@ class Answer:
 
     def _release(self, *, final: bool) -> list[Text | Thinking]:
         events: list[Text | Thinking] = []
-        while self._held and not self.stopped:
+        while self._held and not self.stopped_by:
             tags = (_CLOSE,) if self._thinking else ((_OPEN,) if self._may_open else ())
             watched = tags if self._thinking else (*tags, *self._stop)
             at, found = min(((self._held.find(word), word) for word in watched if word in self._held), default=(-1, ""))
@@ -64,7 +64,7 @@ class Answer:
             self._may_open = False
             self._begun = False
         else:
-            self.stopped = True
+            self.stopped_by = found
 
     def _emit(self, text: str, events: list[Text | Thinking]) -> None:
         if not self._begun and (self._thinking or not self._may_open):

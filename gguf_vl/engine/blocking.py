@@ -57,6 +57,10 @@ class BlockingEngine:
         """The tokens of a request's prompt, counted without running it."""
         return self._wait(self._engine.count(request))
 
+    def tokenize(self, text: str) -> tuple[tuple[int, bytes], ...]:
+        """The tokens of a text, each with its bytes."""
+        return self._wait(self._engine.tokenize(text))
+
     def embed(self, text: str) -> Embedding:
         """A text as a vector."""
         return self._wait(self._engine.embed(text))

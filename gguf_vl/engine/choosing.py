@@ -45,8 +45,8 @@ class Chooser(Owned):
         self._grammar = None
         sampling = request.sampling
         if text := _grammar_text(request):
-            may_call = request.tools and request.tool_choice == "auto"
-            self._grammar = Grammar(model, text, thinking=thinking, behind=OPEN if may_call else None)
+            is_free = request.tools and request.tool_choice == "auto" and request.schema is None
+            self._grammar = Grammar(model, text, thinking=thinking, behind=OPEN if is_free else None)
         if request.tools and request.tool_choice == "none" and OPEN in model.special_tokens:
             never = (model.special_tokens[OPEN], -_MOST_BIAS)
             sampling = replace(sampling, logit_bias=(*sampling.logit_bias, never))
@@ -99,6 +99,8 @@ def _check(request: Request, n_vocab: int) -> None:
         raise UsageError(
             f"The likelihoods of {request.n_likely!r} other tokens are asked for.", f"Ask for 0 to {_MOST_LIKELY}."
         )
+    if not all(isinstance(each, str) for each in request.sampling.stop):
+        raise UsageError("A stop string is no text.", "Give texts.")
     for token, bias in request.sampling.logit_bias:
         if not _is_integer(token) or not 0 <= token < n_vocab:
             raise UsageError(
@@ -115,17 +117,12 @@ def _is_integer(number: object) -> bool:
 
 
 def _grammar_text(request: Request) -> str:
-    """The grammar that a request asks for, empty for none."""
-    asked = [
-        request.grammar,
-        grammar_of(request.schema) if request.schema is not None else "",
-        grammar_of_tools(request.tools, request.tool_choice, parallel=request.parallel_tool_calls)
-        if request.tools
-        else "",
-    ]
+    """The grammar that a request asks for, empty for none. An answer that calls need not fulfil the schema."""
+    schema, choice, calls = request.schema, request.tool_choice, ""
+    if request.tools or choice not in ("auto", "none"):
+        calls = grammar_of_tools(request.tools, choice, parallel=request.parallel_tool_calls, schema=schema)
+    asked = [request.grammar, calls or (grammar_of(schema) if schema is not None else "")]
     found = [text for text in asked if text]
     if len(found) > 1:
-        raise UsageError(
-            "A request asks for more than one of a grammar, a schema and a forced call.", "Ask for one of them."
-        )
+        raise UsageError("A request asks for a grammar, and for a schema or calls too.", "Ask for one of them.")
     return found[0] if found else ""

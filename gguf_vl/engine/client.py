@@ -34,6 +34,8 @@ from gguf_vl.engine.protocol import (
     Ready,
     Stats,
     Step,
+    Tokenize,
+    Tokenized,
 )
 from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, UsageError, from_plain
 from gguf_vl.types import (
@@ -177,7 +179,7 @@ class Engine:
     async def _watch(self, worker: Worker) -> None:
         """End a worker that nobody needs any more, and one whose native code hangs."""
         while self._worker is worker:
-            await asyncio.sleep(min(self._hung_s, self._use.idle_s or self._hung_s) / 10)
+            await self._use.until_a_look(self._hung_s / 10)
             if await self._hangs(worker):
                 worker.hung = f"it got no further for {self._hung_s:g} s"
                 await self._end(worker)
@@ -195,9 +197,35 @@ class Engine:
             return worker is self._worker
 
     @property
+    def idle_s(self) -> float | None:
+        """Seconds without a request after which the model is unloaded, None for never. May be set at any time; once
+        the model is unloaded, what the engine was made with is in force again.
+        """
+        return self._use.idle_s
+
+    @idle_s.setter
+    def idle_s(self, seconds: float | None) -> None:
+        self._use.idle_s = seconds
+
+    @property
+    def idle_left_s(self) -> float | None:
+        """Seconds until the model is unloaded, if nobody asks from now on; None for never."""
+        return self._use.idle_s if self._pending else self._use.left_s
+
+    @property
     def connection(self) -> Connection | None:
         """The worker that is running now, if one is."""
         return self._worker.connection if self._worker else None
+
+    @property
+    def info(self) -> EngineInfo | None:
+        """What the worker says of the model it has loaded; None while none is."""
+        return self._loaded.info.result() if self._loaded else None
+
+    @property
+    def deaths(self) -> int:
+        """How many workers ended that were not told to."""
+        return self._deaths.total
 
     async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """Answer a request: `Progress`, `Thinking` and `Text` events, and `Finished` as the last.
@@ -236,6 +264,13 @@ class Engine:
         async with self._exchange(id, Count(replace(request, id=id))) as arrival:
             counted: Usage = await arrival()
             return counted
+
+    async def tokenize(self, text: str) -> tuple[tuple[int, bytes], ...]:
+        """The tokens of a text, each with its bytes. What spells a control token is text."""
+        id = uuid.uuid4().hex
+        async with self._exchange(id, Tokenize(id, text)) as arrival:
+            tokens: tuple[tuple[int, bytes], ...] = await arrival()
+            return tokens
 
     async def cancel(self, id: str) -> None:
         """End a request for its caller at once: its stream ends with `Finished("cancelled", …)`.
@@ -283,6 +318,7 @@ class Engine:
                 yield lambda: _arrival(pending)
             finally:
                 self._use.now()
+                pending.sending.cancel()
                 if self._pending.get(id) is pending:
                     await self.cancel(id)
 
@@ -323,6 +359,7 @@ class Engine:
         for id in left:
             del self._pending[id]
         self._worker = None
+        self._use.begin_anew()
         how = await worker.connection.close()
         if not (failure or self._closed or worker.is_unloaded):
             self._deaths.add()
@@ -358,7 +395,7 @@ class Engine:
                     self._deliver(report)
         return failure
 
-    def _deliver(self, report: Published | Prepared | Counted | Embedded | Stats | Failed) -> None:
+    def _deliver(self, report: Published | Prepared | Counted | Embedded | Tokenized | Stats | Failed) -> None:
         """Hand a report to the request it belongs to, and forget the request with its last."""
         pending = self._pending.get(report.id)
         if pending is None:
@@ -375,6 +412,8 @@ class Engine:
                 arrivals = (usage,)
             case Embedded():
                 arrivals = (report,)
+            case Tokenized(_, tokens):
+                arrivals = (tokens,)
             case Failed(_, error):
                 arrivals = (from_plain(error),)
         last = arrivals[-1] if arrivals and isinstance(arrivals[-1], Finished) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from gguf_vl.engine.process import Connection
 from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, WorkerDied, is_about_memory
@@ -52,33 +53,70 @@ class Worker:
         return WorkerDied(what, "Ask again: a fresh one starts by itself.")
 
 
+SHORTEST_LOOK_S = 0.1
+"""Seconds between two looks at whether a model is still needed, at least."""
+
+
 class Use:
     """When the model was last needed. It is over after `idle_s`, with None never."""
 
     def __init__(self, idle_s: float | None) -> None:
-        self.idle_s = idle_s
+        self._made_with = self._idle_s = idle_s
         self._last_at = 0.0
+        self._changed = asyncio.Event()
+
+    @property
+    def idle_s(self) -> float | None:
+        """May be set at any time, and holds until `begin_anew`."""
+        return self._idle_s
+
+    @idle_s.setter
+    def idle_s(self, seconds: float | None) -> None:
+        self._idle_s = seconds
+        self._changed.set()
+
+    def begin_anew(self) -> None:
+        """The model is gone, and with it what was said of this load of it."""
+        self._idle_s = self._made_with
+
+    async def until_a_look(self, longest_s: float) -> None:
+        """Wait for as long as nothing need be looked at: for `longest_s` at most, less when `idle_s` is set."""
+        if self._idle_s is not None:
+            longest_s = min(longest_s, max(SHORTEST_LOOK_S, self._idle_s / 10))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):
+                await self._changed.wait()
+        self._changed.clear()
 
     def now(self) -> None:
         """A request begins or ends."""
         self._last_at = _now()
 
     @property
+    def left_s(self) -> float | None:
+        """Seconds until it is over, if nobody asks; None for never."""
+        return None if self._idle_s is None else max(0.0, self._last_at + self._idle_s - _now())
+
+    @property
     def is_over(self) -> bool:
         """Whether the last request was long enough ago."""
-        return self.idle_s is not None and _now() - self._last_at >= self.idle_s
+        return self.left_s == 0.0
 
 
 class Deaths:
-    """Workers that died one after the other, with no answer between. They are a row until `rest_s` have passed."""
+    """Workers that died: `total` of them, and one after the other with no answer between. These are a row until
+    `rest_s` have passed.
+    """
 
     def __init__(self, rest_s: float) -> None:
+        self.total = 0
         self._rest_s = rest_s
         self._in_a_row = 0
         self._last_at = 0.0
 
     def add(self) -> None:
         """One more has died."""
+        self.total += 1
         self._in_a_row += 1
         self._last_at = _now()
 

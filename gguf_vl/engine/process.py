@@ -46,6 +46,7 @@ class WorkerProcess:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._sending = asyncio.Lock()
         self._stderr: deque[str] = deque(maxlen=_STDERR_KEPT)
         self._listener = asyncio.create_task(self._listen())
         self._ending: asyncio.Task[str] | None = None
@@ -91,11 +92,12 @@ class WorkerProcess:
             logger.debug("worker %d: %s", self.pid, text)
 
     async def send(self, command: Command) -> None:
-        """Deliver a command."""
+        """Deliver a command. It is packed once those before it are on their way: pictures would fill the memory."""
         assert self._process.stdin
-        with contextlib.suppress(ConnectionError, RuntimeError):
-            self._process.stdin.write(dumps(command))
-            await self._process.stdin.drain()
+        async with self._sending:
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                self._process.stdin.write(dumps(command))
+                await self._process.stdin.drain()
 
     async def receive(self) -> Any | None:
         """The next report; None when the pipe is closed."""

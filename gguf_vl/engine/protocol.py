@@ -64,6 +64,14 @@ class Embed:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokenize:
+    """To the worker: answer `Tokenized` for this text."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class AskStats:
     """To the worker: answer `Stats`."""
 
@@ -118,6 +126,14 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokenized:
+    """From the worker: a text's tokens, each with its bytes."""
+
+    id: str
+    tokens: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """From the worker."""
 
@@ -137,7 +153,7 @@ class Failed:
 class Step:
     """From the worker: all that came of one step, for whichever requests."""
 
-    outcomes: tuple[Published | Prepared | Counted | Embedded | Failed, ...]
+    outcomes: tuple[Published | Prepared | Counted | Embedded | Tokenized | Failed, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +165,7 @@ class LogLine:
     text: str
 
 
-Command = Load | Generate | Prepare | Count | Embed | Cancel | AskStats
+Command = Load | Generate | Prepare | Count | Embed | Tokenize | Cancel | AskStats
 Report = Loading | Ready | Step | Stats | Failed | LogLine
 
 _UNICODE = "surrogatepass"

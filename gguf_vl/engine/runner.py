@@ -17,7 +17,7 @@ from gguf_vl.engine.kept.slots import Slots
 from gguf_vl.engine.kept.spill import Spill
 from gguf_vl.engine.loaded import Loaded
 from gguf_vl.engine.pictures import Pictures
-from gguf_vl.engine.protocol import Counted, Embedded, Failed, Prepared, Published
+from gguf_vl.engine.protocol import Counted, Embedded, Failed, Prepared, Published, Tokenized
 from gguf_vl.engine.schedule import Pace, Piece, schedule
 from gguf_vl.engine.seats import Seats
 from gguf_vl.engine.sequence import Sequence
@@ -30,7 +30,7 @@ from gguf_vl.types import EngineSettings, EngineStats, FinishReason, Message, Pr
 DRAFT = 4
 """Tokens of a draft at most."""
 
-Outcome = Published | Prepared | Counted | Embedded | Failed
+Outcome = Published | Prepared | Counted | Embedded | Tokenized | Failed
 
 
 class Runner(Owned):
@@ -99,6 +99,11 @@ class Runner(Owned):
         """Say what a request's prompt takes, as an outcome."""
         with self._telling(request.id):
             self._outcomes.append(Counted(request.id, self._intake.count(request)))
+
+    def tokenize(self, id: str, text: str) -> None:
+        """Say the tokens of a text, as an outcome."""
+        tokens = self._model.tokenize(text)
+        self._outcomes.append(Tokenized(id, tuple((token, self._model.piece(token)) for token in tokens)))
 
     @contextmanager
     def _telling(self, id: str) -> Iterator[None]:
@@ -296,7 +301,7 @@ class Runner(Owned):
         sequence.sampled(token)
         self._answer_tokens += 1
         sequence.say(sequence.answer.push(self._model.piece(token)))
-        if sequence.answer.stopped:
+        if sequence.answer.stopped_by:
             self._finish(sequence, "stop")
         elif chooser.is_looping(token):
             self._finish(sequence, "loop")

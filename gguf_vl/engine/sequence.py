@@ -185,4 +185,5 @@ class Sequence:
                 tokens_reused=self.reused,
             ),
             self.n_dropped,
+            self.answer.stopped_by,
         )

@@ -175,12 +175,14 @@ def _loaded(text: str) -> Any:
         return None
 
 
-def grammar_of_tools(tools: Sequence[Tool], choice: ToolChoice, *, parallel: bool = True) -> str:
+def grammar_of_tools(
+    tools: Sequence[Tool], choice: ToolChoice, *, parallel: bool = True, schema: Any | None = None
+) -> str:
     """GBNF, from `root` on, of the calls that a choice of tools leaves, empty for none. It begins with `OPEN`.
 
-    With "auto" any text may stand before it, or alone. The tags must be tokens of the model's own, as they are in
-    Qwen's vocabulary. With `parallel` false there is one call at most. Raises `UsageError` as schemas do, and where a
-    call is required and there is no tool.
+    With "auto" any text may stand before it, or alone; with a `schema` what fulfils that, and in its place. The tags
+    must be tokens of the model's own, as they are in Qwen's vocabulary. With `parallel` false there is one call at
+    most. Raises `UsageError` as schemas do, and where a call is required and there is no tool.
     """
     is_named = choice not in ("none", "auto", "required")
     callable_tools = [tool for tool in tools if not is_named or tool.name == choice]
@@ -193,7 +195,8 @@ def grammar_of_tools(tools: Sequence[Tool], choice: ToolChoice, *, parallel: boo
     rules = Rules()
     call = rules.add("call", " | ".join(_call(tool, rules) for tool in callable_tools))
     calls = call if is_named or not parallel else f'{call} ("\\n" {call})*'
-    rules.fill("root", calls)
+    held = choice == "auto" and schema is not None
+    rules.fill("root", f"{add_schema(rules, schema)} | {calls}" if held else calls)
     return rules.text()
 
 

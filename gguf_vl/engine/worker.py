@@ -33,6 +33,7 @@ from gguf_vl.engine.protocol import (
     Report,
     Stats,
     Step,
+    Tokenize,
     dumps,
     read_message,
 )
@@ -175,6 +176,8 @@ def _obey(command: Command, arrived: float, runner: Runner) -> None:
             runner.count(request)
         case Embed(id, text):
             runner.embed(id, text, arrived=arrived)
+        case Tokenize(id, text):
+            runner.tokenize(id, text)
         case Cancel(id):
             runner.cancel(id)
 

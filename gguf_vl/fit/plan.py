@@ -26,9 +26,10 @@ def plan(subject: Subject, machine: Machine, wishes: Wishes = Wishes(), learnt: 
     Raises `DoesNotFit`, which says what lacks how much, and the nearest wishes that do fit; `UsageError` for wishes
     that contradict each other.
     """
-    if subject.projector and wishes.n_ctx and wishes.image_max_tokens and wishes.image_max_tokens >= wishes.n_ctx:
-        what = f"A picture of {wishes.image_max_tokens} image tokens cannot stand in a context of {wishes.n_ctx}."
-        raise UsageError(what, "Ask for a larger --ctx, or a smaller --image-max-tokens.")
+    most = wishes.n_ctx or subject.text.n_ctx_train
+    if subject.projector and (wishes.image_max_tokens or 0) >= most:
+        what = f"A picture of {wishes.image_max_tokens} image tokens cannot stand in a context of {most}."
+        raise UsageError(what, f"Ask for {'a larger --ctx, or ' if wishes.n_ctx else ''}a smaller --image-max-tokens.")
     pools = pools_of(machine, wishes.reserve, learnt.missing)
     found = search(subject, pools, wishes, learnt)
     if found is None:

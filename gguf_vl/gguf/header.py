@@ -36,9 +36,14 @@ class Tensor:
     """Bytes from the file's start."""
 
     @property
+    def n_elements(self) -> int:
+        """Its weights."""
+        return math.prod(self.shape)
+
+    @property
     def n_bytes(self) -> int:
         """Bytes of its weights, without the padding behind them."""
-        return math.prod(self.shape) // self.type.block * self.type.block_bytes
+        return self.n_elements // self.type.block * self.type.block_bytes
 
 
 @dataclass(frozen=True, slots=True)

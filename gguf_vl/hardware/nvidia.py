@@ -10,6 +10,7 @@ from gguf_vl.hardware import reading
 
 _MIB = 1024**2
 _FIELDS = "pci.bus_id,name,driver_version,memory.total,memory.used,memory.free,display_active,mig.mode.current"
+_LOAD_FIELDS = "pci.bus_id,name,utilization.gpu,memory.used,memory.total"
 
 IDLE_BYTES = 64 * _MIB
 """A card that nobody uses reports up to some tens of MiB used, by the driver itself."""
@@ -95,19 +96,47 @@ class Card:
     mig: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy a card is, with everybody's work. `busy` is the share of the last moments in which it computed, 0 to 1;
+    `used` and `total` are bytes. None where the driver does not say.
+    """
+
+    id: str
+    name: str
+    busy: float | None
+    used: int | None
+    total: int | None
+
+
 def look(root: Path = Path("/")) -> tuple[Card, ...] | None:
     """The cards; None where no NVIDIA driver is installed.
 
     Raises OSError or ValueError where the driver is there and does not answer; the text is the reason.
     """
+    rows = _query(_FIELDS, root)
+    return None if rows is None else tuple(map(_card, rows))
+
+
+def loads(root: Path = Path("/")) -> tuple[Load, ...]:
+    """How busy the cards are; none where no NVIDIA driver is installed. Raises like `look`."""
+    return tuple(map(_load, _query(_LOAD_FIELDS, root) or ()))
+
+
+def _query(fields: str, root: Path) -> list[list[str]] | None:
+    """What the driver says of these fields, card by card; None where none is installed."""
     smi = shutil.which("nvidia-smi")
     if smi is None:
         on_wsl = root / "usr/lib/wsl/lib/nvidia-smi"  # not on the PATH of every shell there
         if not on_wsl.is_file():
             return None
         smi = str(on_wsl)
-    said = reading.answer([smi, f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits"])
-    return tuple(_card(line) for line in said.splitlines() if line.strip())
+    said = reading.answer([smi, f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
+    rows = [[part.strip() for part in line.split(",")] for line in said.splitlines() if line.strip()]
+    for row in rows:
+        if len(row) != fields.count(",") + 1:
+            raise ValueError(f"nvidia-smi says: {', '.join(row)}")
+    return rows
 
 
 def bandwidth(name: str) -> float | None:
@@ -116,14 +145,10 @@ def bandwidth(name: str) -> float | None:
     return known * 1e9 if known else None
 
 
-def _card(line: str) -> Card:
-    parts = [part.strip() for part in line.split(",")]
-    if len(parts) != _FIELDS.count(",") + 1:
-        raise ValueError(f"nvidia-smi says: {line.strip()}")
-    bus, name, driver, total, used, free, display, mig = parts
-    domain, _, rest = bus.lower().partition(":")
+def _card(row: list[str]) -> Card:
+    bus, name, driver, total, used, free, display, mig = row
     return Card(
-        id=f"{domain[-4:]}:{rest}",  # llama.cpp writes four digits of the domain, nvidia-smi eight
+        id=_id(bus),
         name=name,
         driver=driver,
         total=_bytes(total),
@@ -132,6 +157,17 @@ def _card(line: str) -> Card:
         display={"Enabled": True, "Disabled": False}.get(display),
         mig=mig == "Enabled",
     )
+
+
+def _load(row: list[str]) -> Load:
+    bus, name, percent, used, total = row
+    return Load(_id(bus), name, int(percent) / 100 if percent.isdigit() else None, _bytes(used), _bytes(total))
+
+
+def _id(bus: str) -> str:
+    """llama.cpp writes four digits of the domain, nvidia-smi eight."""
+    domain, _, rest = bus.lower().partition(":")
+    return f"{domain[-4:]}:{rest}"
 
 
 def _bytes(mib: str) -> int | None:

@@ -83,10 +83,11 @@ class Sampler(Owned):
 
     def _likeliest(self, logits: NDArray[np.float32]) -> int:
         """The same as by the chain, which lists every token with its number first: 0.01 ms and not 0.2."""
-        if len(self._biased):
-            logits = logits.copy()
-            np.add.at(logits, self._biased, self._biases)
-        return int(logits.argmax())
+        unbiased = logits[self._biased]
+        np.add.at(logits, self._biased, self._biases)
+        token = int(logits.argmax())
+        logits[self._biased] = unbiased
+        return token
 
     def close(self) -> None:
         """Release the chain. Harmless when done twice."""

@@ -85,6 +85,17 @@ def best_first() -> list[Installed]:
     ]
 
 
+def all_here() -> list[Installed]:
+    """Every model that is here and whole. A broken one never hides the others."""
+    return [Installed(each, _known(each), "as asked") for each in library.scan() if isinstance(each, LocalModel)]
+
+
+def of_name(name: str) -> Installed:
+    """The installed model of that name, never a file by its path. Raises `ModelNotFound`, `InvalidModelFile`."""
+    local = library.installed(name)
+    return Installed(local, _known(local), "as asked")
+
+
 def named(name: str, *, mmproj: Path | None = None) -> Installed:
     """The model of that name, or in the GGUF file of that path. Raises like `wished`."""
     path = Path(name).expanduser()

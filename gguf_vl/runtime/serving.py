@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from gguf_vl.engine.client import Engine
 from gguf_vl.errors import EngineError
+from gguf_vl.types import EngineStats
 
 MakeEngine = Callable[[str], Engine]
 """An engine for a model's name. It has planned its load; nothing is loaded yet."""
@@ -25,6 +26,7 @@ class Serving:
         self._engine: Engine | None = None
         self._name: str | None = None
         self._users = 0
+        self._deaths = 0  # of engines that are gone
         self._unused = asyncio.Event()
         self._unused.set()
         self._turn = asyncio.Lock()
@@ -32,8 +34,39 @@ class Serving:
 
     @property
     def loaded(self) -> str:
-        """The name of the model that is served now, empty for none."""
-        return self._name or ""
+        """The name of the model that is in memory now, empty for none."""
+        return (self._name or "") if self._engine and self._engine.connection else ""
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine of the model that is served now, or is being loaded."""
+        return self._engine
+
+    @property
+    def deaths(self) -> int:
+        """How many workers ended that were not told to, of all models."""
+        return self._deaths + (self._engine.deaths if self._engine else 0)
+
+    @property
+    def n_ctx(self) -> int | None:
+        """The context of the model that is served now, in tokens; None for no model."""
+        return self._engine.settings.n_ctx if self._engine else None
+
+    def keep(self, name: str, idle_s: float | None) -> None:
+        """Have that model, if it is the one in memory, unloaded after so many seconds without a request, with None
+        never. Once it is unloaded, the time it was made with is in force again.
+        """
+        if self._engine and self.loaded == name:
+            self._engine.idle_s = idle_s
+
+    async def unload(self) -> None:
+        """Give the memory of the model back, unless it is in use; the next request loads it again."""
+        if self._engine and not self._users:
+            await self._engine.unload()
+
+    async def stats(self) -> EngineStats:
+        """The counters of the model that is served now, zeros for none."""
+        return await self._engine.stats() if self._engine else EngineStats(0, 0, 0, 0, 0, 0)
 
     @asynccontextmanager
     async def using(self, name: str) -> AsyncIterator[Engine]:
@@ -58,9 +91,9 @@ class Serving:
             raise EngineError("No model is served any more.", "Start gguf-vl again.")
 
     async def _swap(self, name: str) -> Engine:
-        made = await asyncio.to_thread(self._make, name)  # before the old one goes: the name may be wrong
         await self._unused.wait()
         await self._end()
+        made = await asyncio.to_thread(self._make, name)  # not before: it plans with the memory that is free
         self._check_open()
         self._engine = made
         try:
@@ -75,6 +108,7 @@ class Serving:
         self._name = None
         if self._engine:
             await self._engine.close()
+            self._deaths += self._engine.deaths
             self._engine = None  # not before: who leaves in the middle must not let two be loaded
 
     async def close(self) -> None:

@@ -106,13 +106,15 @@ class Timings:
 class Finished:
     """The last event of every answer that did not fail.
 
-    `dropped_messages` is how many of the request's oldest messages the model has not seen, for want of context.
+    `dropped_messages` is how many of the request's oldest messages the model has not seen, for want of context;
+    `stopped_by` is the stop string that ended the answer, empty where none did.
     """
 
     finish_reason: FinishReason
     usage: Usage
     timings: Timings
     dropped_messages: int = 0
+    stopped_by: str = ""
 
 
 CallEvent = CallStarted | CallArguments | CallEnded

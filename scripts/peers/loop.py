@@ -39,9 +39,12 @@ class Loop:
         assert self._process.pid
         return self._process.pid
 
-    def rate(self, n_seqs: int, depth: int, n_steps: int) -> float:
-        """Tokens per second of all sequences together, one token of each in a batch, behind `depth` cells each."""
-        self._pipe.send((n_seqs, depth, n_steps))
+    def rate(self, n_seqs: int, depth: int, n_steps: int, kept: int = 0) -> float:
+        """Tokens per second of all sequences together, one token of each in a batch, behind `depth` cells each.
+
+        The cache holds `kept` cells of another sequence in front of them.
+        """
+        self._pipe.send((n_seqs, depth, n_steps, kept))
         return float(self._pipe.recv())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -66,7 +69,7 @@ def _serve(settings: EngineSettings, pipe: Connection) -> None:
     of_context.n_batch = of_context.n_ubatch = settings.n_batch
     of_context.n_threads = of_context.n_threads_batch = settings.n_threads
     of_context.type_k = of_context.type_v = KV_TYPES[settings.kv_type]
-    of_context.n_seq_max = of_context.n_outputs_max = max(settings.n_seq_max, 4)
+    of_context.n_seq_max = of_context.n_outputs_max = max(settings.n_seq_max, 4) + 1
     of_context.kv_unified = True
     context = llama.llama_init_from_model(model, of_context)
     if not context:
@@ -86,11 +89,11 @@ def _serve(settings: EngineSettings, pipe: Connection) -> None:
 
     while True:
         work: Any = pipe.recv()
-        n_seqs, depth, n_steps = work
+        n_seqs, depth, n_steps, kept = work
         llama.llama_memory_clear(llama.llama_get_memory(context), False)
-        for sequence in range(n_seqs):
-            for start in range(0, depth, settings.n_batch):
-                end = min(depth, start + settings.n_batch)
+        for sequence, n_cells in ((n_seqs, kept), *((each, depth) for each in range(n_seqs))):
+            for start in range(0, n_cells, settings.n_batch):
+                end = min(n_cells, start + settings.n_batch)
                 decode([(sequence, position) for position in range(start, end)], outputs=False)
         began = time.perf_counter()
         for step in range(n_steps):

@@ -1,4 +1,4 @@
-"""Our engine as a peer: driven directly, since there is no server of ours yet."""
+"""Our engine as a peer, driven directly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The other programs: HTTP servers with OpenAI's chat completions, started and ended here."""
+"""HTTP servers with OpenAI's chat completions, the peers' and our own, started and ended here."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import http.client
 import json
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -26,17 +28,16 @@ ENDING_S = 10.0
 
 
 class Server:
-    """A server's process, and a client of it. Its log is a file in `folder`. It ends by its id when this is left."""
+    """A server's process, and a client of it that sends some `fields` with each request. Its log is a file in `folder`.
+    It ends by its id when this is left.
+    """
 
     prepares = False
 
-    def __init__(self, name: str, words: Sequence[str], ready: str, banned: Sequence[int], folder: Path) -> None:
+    def __init__(self, name: str, words: Sequence[str], ready: str, fields: Mapping[str, Any], folder: Path) -> None:
         self.name = name
         self._ready = ready
-        self._is_llama_server = name == "llama-server"
-        # llama-server wants pairs; llama_cpp.server what OpenAI has.
-        bias: Any = [[token, False] for token in banned]
-        self._bias = bias if self._is_llama_server else {str(token): -1e9 for token in banned}
+        self._fields = fields
         with socket.socket() as free:
             free.bind((HOST, 0))
             self._port = free.getsockname()[1]
@@ -102,15 +103,14 @@ class Server:
             "temperature": 0.0,
             "top_k": 1,
             "repeat_penalty": 1.0,
-            "logit_bias": self._bias,
             "stream": True,
+            **self._fields,
         }
-        if self._is_llama_server:
-            body["ignore_eos"] = True
+        id = uuid.uuid4().hex
         connection = http.client.HTTPConnection(HOST, self._port, timeout=STARTING_S)
         text, stamps, reason = "", [], None
         try:
-            headers = {"Content-Type": "application/json"}
+            headers = {"Content-Type": "application/json", "X-Request-Id": id}
             connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
             for chunk in _chunks(connection.getresponse()):
                 if "error" in chunk:
@@ -128,7 +128,7 @@ class Server:
         ended = time.perf_counter()
         if reason != "length" or not stamps:
             raise Unanswered(f"{self.name} ended an answer of {n_tokens} tokens with {reason!r} after {text!r}")
-        return Answer(text, n_tokens, began, tuple(stamps), ended)
+        return Answer(text, n_tokens, began, tuple(stamps), ended, id=id)
 
 
 def _message(turn: Turn) -> dict[str, Any]:
@@ -167,7 +167,8 @@ def llama_server(binary: Path, settings: EngineSettings, banned: Sequence[int], 
         *("-ngl", str(settings.n_gpu_layers if settings.n_gpu_layers >= 0 else 999)),
         *(() if settings.mmproj_offload else ("--no-mmproj-offload",)),
     ]
-    return Server("llama-server", words, "/health", banned, folder)
+    fields = {"logit_bias": [[token, False] for token in banned], "ignore_eos": True}
+    return Server("llama-server", words, "/health", fields, folder)
 
 
 def llama_cpp_python(python: Path, settings: EngineSettings, banned: Sequence[int], folder: Path) -> Server:
@@ -186,4 +187,20 @@ def llama_cpp_python(python: Path, settings: EngineSettings, banned: Sequence[in
         *("--type_k", str(KV_TYPES[settings.kv_type]), "--type_v", str(KV_TYPES[settings.kv_type])),
         *("--use_mlock", "false", "--interrupt_requests", "false", "--verbose", "false"),
     ]
-    return Server("llama_cpp.server", words, "/v1/models", banned, folder)
+    return Server("llama_cpp.server", words, "/v1/models", _forbidding(banned), folder)
+
+
+def ours(settings: EngineSettings, banned: Sequence[int], folder: Path) -> Server:
+    """`gguf-vl serve`, as it is installed for who runs this. Its log has a line of JSON for each request."""
+    words = [
+        *(sys.executable, "-P", "-m", "gguf_vl", "serve", "--model", str(settings.model)),
+        *(("--mmproj", str(settings.mmproj)) if settings.mmproj else ()),
+        *("--ctx", str(settings.n_ctx), "--parallel", str(settings.n_seq_max), "--threads", str(settings.n_threads)),
+        *("--kv-type", settings.kv_type, "--image-max-tokens", str(settings.limits.max_tokens)),
+    ]
+    return Server("gguf-vl serve", words, "/ready", _forbidding(banned) | {"loop_guard": False}, folder)
+
+
+def _forbidding(banned: Sequence[int]) -> dict[str, Any]:
+    """What OpenAI's interface has for tokens that must not come."""
+    return {"logit_bias": {str(token): -1e9 for token in banned}}

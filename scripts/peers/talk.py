@@ -33,7 +33,8 @@ Talk = tuple[Turn, ...]
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An answer of as many tokens as were asked for. `began`, `ended` and when each piece of `text` came (`stamps`) are
-    seconds of `time.perf_counter`; `parts` says where the time before the first went, as far as the peer tells.
+    seconds of `time.perf_counter`; `parts` says where the time before the first went, as far as the peer tells; `id`
+    is the request's, where it has one.
     """
 
     text: str
@@ -42,6 +43,7 @@ class Answer:
     stamps: tuple[float, ...]
     ended: float
     parts: Mapping[str, float] = field(default_factory=dict)
+    id: str = ""
 
     @property
     def ttft(self) -> float:

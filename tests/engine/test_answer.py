@@ -50,7 +50,7 @@ def test_a_character_that_the_token_limit_cuts_off_is_dropped() -> None:
 def test_a_stop_string_ends_the_answer_wherever_tokens_split_it(places: list[int]) -> None:
     said, _, answer = read(cut(b"one two STOP three", places), stop=["STOP"])
     assert said == "one two "
-    assert answer.stopped
+    assert answer.stopped_by == "STOP"
 
 
 def test_the_earliest_of_several_stop_strings_counts() -> None:
@@ -59,7 +59,7 @@ def test_the_earliest_of_several_stop_strings_counts() -> None:
 
 def test_text_that_only_began_like_a_stop_string_is_given_in_the_end() -> None:
     said, _, answer = read([b"one ST", b"ART"], stop=["STOP"])
-    assert (said, answer.stopped) == ("one START", False)
+    assert (said, answer.stopped_by) == ("one START", "")
     assert read([b"one ST"], stop=["STOP"])[0] == "one ST"
 
 
@@ -83,4 +83,4 @@ def test_a_think_tag_in_the_midst_of_an_answer_is_text() -> None:
 
 def test_stop_strings_do_not_end_reasoning() -> None:
     said, thought, answer = read([b"a STOP b</think>red STOP blue"], thinking=True, stop=["STOP"])
-    assert (thought, said, answer.stopped) == ("a STOP b", "red ", True)
+    assert (thought, said, answer.stopped_by) == ("a STOP b", "red ", "STOP")

@@ -72,7 +72,7 @@ async def test_an_answer_is_held_to_a_grammar() -> None:
     [
         ({"grammar": "root ::= ("}, "grammar"),
         ({"schema": {"type": "object", "minProperties": 2}}, "minProperties"),
-        ({"schema": COLOUR, "grammar": 'root ::= "x"'}, "more than one"),
+        ({"schema": COLOUR, "grammar": 'root ::= "x"'}, "a grammar, and for a schema"),
         ({"tools": (Tool("now"),), "tool_choice": "then"}, "no tool 'then'"),
         ({"schema": {"type": "string", "pattern": "^(.{1,999}){1,999}$"}}, "too many ways"),
         ({"n_likely": -1}, "-1 other tokens"),

@@ -17,7 +17,7 @@ from gguf_vl.engine.blocking import BlockingEngine
 from gguf_vl.engine.client import Connect, Engine
 from gguf_vl.engine.fake import LoadScript, Script, ScriptedWorker, Waits, WorkerDies, scripted, text
 from gguf_vl.engine.process import WorkerProcess
-from gguf_vl.engine.protocol import Cancel, Command, Load, Loading
+from gguf_vl.engine.protocol import AskStats, Cancel, Command, Load, Loading
 from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, InvalidModelFile, UsageError, WorkerDied
 from gguf_vl.types import EngineSettings, EngineStats, Event, Finished, Message, PictureLimits, Request, Sampling, Text
 
@@ -362,6 +362,34 @@ async def test_a_worker_in_use_is_not_idle_however_short_its_requests(monkeypatc
             await running.stats()  # no use of the model
             await clock.passes(10)
         assert running.connection is None
+
+
+async def test_how_long_an_idle_worker_stays_can_be_set_while_it_is_idle_and_holds_for_this_one() -> None:
+    async with Engine(SETTINGS, connect=scripted(text("red"))) as running, asyncio.timeout(10):
+        for idle_s in (0.001, 0.0):
+            assert await said(running.generate(ask())) == "red"
+            assert (running.idle_s, running.idle_left_s) == (None, None)
+            running.idle_s = 1000
+            await others_run()
+            assert 900 < (running.idle_left_s or 0) <= 1000
+            running.idle_s = idle_s
+            while running.connection is not None:
+                await asyncio.sleep(0)
+
+
+async def test_the_shortest_time_is_not_watched_for_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    worker = ScriptedWorker([[Waits()]])
+    connect, _ = one_by_one(worker)
+    async with Engine(SETTINGS, idle_s=1e-9, hung_s=1e9, connect=connect) as running:
+        answering = asyncio.create_task(said(running.generate(ask())))
+        await others_run()
+        for _ in range(9):
+            await clock.passes(0.01)
+        assert [each for each in worker.commands if isinstance(each, AskStats)] == []
+        await clock.passes(0.02)
+        assert len([each for each in worker.commands if isinstance(each, AskStats)]) == 1
+        answering.cancel()
 
 
 async def test_a_request_that_comes_while_the_worker_is_unloaded_gets_a_fresh_one_after_it() -> None:

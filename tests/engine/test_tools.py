@@ -154,6 +154,17 @@ def test_a_choice_forces_the_answer(choice: Any, parallel: bool, accepted: list[
     assert [text for text in refused if fulfils(grammar, text, behind)] == []
 
 
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_an_answer_without_a_call_fulfils_the_schema_and_one_that_calls_need_not(choice: Any) -> None:
+    schema = {"type": "object", "properties": {"red": {"type": "boolean"}}, "required": ["red"]}
+    grammar = grammar_of_tools([WEATHER, NOW], choice, schema=schema)
+    assert fulfils(grammar, ONE)
+    assert fulfils(grammar, BOTH)
+    assert fulfils(grammar, '{"red": true}') == (choice == "auto")
+    assert not fulfils(grammar, "It is red.")
+    assert not fulfils(grammar, '{"red": 1}')
+
+
 @pytest.mark.parametrize("text", ["It is red. 🦄", f"See:\n{ONE}", ONE])
 def test_a_call_that_is_the_models_to_decide_may_follow_open_reasoning(text: str) -> None:
     with Grammar(pocket(), grammar_of_tools([WEATHER], "auto"), thinking=True, behind=OPEN) as grammar:

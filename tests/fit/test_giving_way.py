@@ -334,3 +334,5 @@ def test_a_little_that_is_lacking_is_not_called_nothing() -> None:
 def test_wishes_that_contradict_each_other_are_wrong_usage() -> None:
     with pytest.raises(UsageError, match="1024 image tokens cannot stand in a context of 1024"):
         plan(subject("2b"), machine(64 * GIB), Wishes(n_ctx=1024, image_max_tokens=1024))
+    with pytest.raises(UsageError, match="8192 image tokens cannot stand in a context of 8192"):
+        plan(subject("pocket"), machine(64 * GIB), Wishes(image_max_tokens=8192))

@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from gguf_vl.config import load_settings
-from gguf_vl.errors import DoesNotFit
+from gguf_vl.errors import DoesNotFit, UsageError
 from gguf_vl.fit.layout import Subject
 from gguf_vl.fit.plan import plan
 from gguf_vl.fit.pools import pools_of
@@ -83,7 +83,7 @@ wishes = st.builds(
 def planned(model: Subject, where: Machine, wished: Wishes) -> Plan | None:
     try:
         return plan(model, where, wished)
-    except DoesNotFit:
+    except (DoesNotFit, UsageError):  # an image limit beyond what the model was trained for
         return None
 
 

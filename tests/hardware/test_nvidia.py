@@ -77,3 +77,21 @@ def test_on_wsl_it_is_found_where_windows_puts_it(
 def test_without_a_driver_there_are_no_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert nvidia.look(tmp_path) is None
+
+
+def test_how_busy_each_card_is_is_told_where_the_driver_tells(programs: Programs) -> None:
+    programs.put(
+        "nvidia-smi",
+        "00000000:01:00.0, NVIDIA GeForce RTX 4090, 97, 20480, 24564\n"
+        "00000000:0F:00.0, NVIDIA A100-SXM4-40GB, [N/A], [N/A], 40960\n",
+    )
+    first, second = nvidia.loads()
+    assert first == nvidia.Load("0000:01:00.0", "NVIDIA GeForce RTX 4090", 0.97, 20480 * MIB, 24564 * MIB)
+    assert (second.busy, second.used, second.total) == (None, None, 40960 * MIB)
+
+
+def test_without_a_driver_nothing_is_busy_and_one_that_fails_says_so(programs: Programs, tmp_path: Path) -> None:
+    assert nvidia.loads(tmp_path) == ()
+    programs.put("nvidia-smi", "No devices were found\n", exits=6)
+    with pytest.raises(ValueError, match="No devices"):
+        nvidia.loads(tmp_path)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gguf_vl.engine.client import Engine
-from gguf_vl.engine.fake import LoadScript, Script, Waits, scripted, text
-from gguf_vl.errors import DoesNotFit, EngineError, ModelNotFound
+from gguf_vl.engine.fake import LoadScript, Script, Waits, WorkerDies, scripted, text
+from gguf_vl.errors import DoesNotFit, EngineError, ModelNotFound, WorkerDied
 from gguf_vl.runtime.serving import Serving
 from gguf_vl.types import EngineSettings, Message, PictureLimits, Request, Text
 
@@ -22,8 +22,11 @@ class Shelf:
     def __init__(self, **scripts: Script) -> None:
         self.scripts = scripts
         self.made: list[tuple[str, Engine]] = []
+        self.beside: list[str] = []
+        """Those that were alive when another one was made, and so planned."""
 
     def make(self, name: str) -> Engine:
+        self.beside += self.alive
         if name not in self.scripts:
             raise ModelNotFound(f"There is no model {name!r}.", "Take another.")
         settings = EngineSettings(Path(f"{name}.gguf"), None, PictureLimits(8, 64))
@@ -42,6 +45,12 @@ async def said(engine: Engine) -> str:
     return "".join([event.text async for event in engine.generate(request) if isinstance(event, Text)])
 
 
+async def settled() -> None:
+    """Once all that waits for nothing has been done."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
 async def ask(serving: Serving, name: str) -> str:
     async with serving.using(name) as engine:
         return await said(engine)
@@ -52,7 +61,7 @@ async def test_a_model_is_loaded_once_and_swapped_when_another_is_wanted() -> No
     serving = Serving(shelf.make)
     assert [await ask(serving, name) for name in "aabba"] == list("aabba")
     assert [name for name, _ in shelf.made] == ["a", "b", "a"]
-    assert (serving.loaded, shelf.alive) == ("a", ["a"])
+    assert (serving.loaded, shelf.alive, shelf.beside) == ("a", ["a"], [])
     await serving.close()
     assert shelf.alive == []
 
@@ -70,10 +79,7 @@ async def test_a_swap_waits_for_those_who_use_the_old_one_and_later_ones_wait_be
     while not serving.loaded:
         await asyncio.sleep(0)
     second, third = asyncio.create_task(asked("b")), asyncio.create_task(asked("a"))
-    while len(shelf.made) < 2:
-        await asyncio.sleep(0)
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await settled()
     assert (ended, shelf.alive) == ([], ["a"])
     release.set()
     await asyncio.gather(first, second, third)
@@ -82,14 +88,13 @@ async def test_a_swap_waits_for_those_who_use_the_old_one_and_later_ones_wait_be
     await serving.close()
 
 
-async def test_an_unknown_model_leaves_the_loaded_one_in_its_place() -> None:
+async def test_after_a_model_that_cannot_be_made_the_one_before_is_loaded_again() -> None:
     shelf = Shelf(a=text("a"))
     serving = Serving(shelf.make)
     assert await ask(serving, "a") == "a"
     with pytest.raises(ModelNotFound):
         await ask(serving, "c")
-    assert (serving.loaded, await ask(serving, "a")) == ("a", "a")
-    assert len(shelf.made) == 1
+    assert (serving.loaded, await ask(serving, "a")) == ("", "a")
     await serving.close()
 
 
@@ -136,8 +141,7 @@ async def test_who_leaves_while_the_old_model_is_used_leaves_it_in_its_place() -
     serving = Serving(shelf.make)
     async with serving.using("a") as engine:
         asked = asyncio.create_task(ask(serving, "b"))
-        while len(shelf.made) < 2:
-            await asyncio.sleep(0)
+        await settled()
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
@@ -165,8 +169,7 @@ async def test_closing_ends_those_who_use_a_model_and_a_swap_that_waits_for_them
     first = asyncio.create_task(ask(serving, "a"))
     await loading(shelf, "a")
     second = asyncio.create_task(ask(serving, "b"))
-    while len(shelf.made) < 2:
-        await asyncio.sleep(0)
+    await settled()
     await serving.close()
     for each in (first, second):
         with pytest.raises(EngineError):
@@ -182,3 +185,42 @@ async def test_after_closing_nobody_is_served() -> None:
     with pytest.raises(EngineError, match="served any more"):
         await ask(serving, "a")
     assert (serving.loaded, shelf.alive, len(shelf.made)) == ("", [], 1)
+
+
+async def test_how_long_a_model_is_kept_is_said_of_that_model_alone_and_until_it_is_unloaded() -> None:
+    shelf = Shelf(a=text("a"), b=text("b"))
+    serving = Serving(shelf.make)
+    serving.keep("a", 0)
+    assert await ask(serving, "a") == "a"
+    serving.keep("b", 0)
+    [(_, a)] = shelf.made
+    assert a.idle_s is None
+    serving.keep("a", 1000)
+    assert a.idle_s == 1000
+    await serving.unload()
+    serving.keep("a", 0)
+    assert await ask(serving, "a") == "a"
+    assert a.idle_s is None
+    serving.keep("a", 0)
+    async with asyncio.timeout(10):
+        while serving.loaded:
+            await asyncio.sleep(0)
+    assert await ask(serving, "b") == "b"
+    await serving.close()
+
+
+async def test_workers_that_died_are_counted_and_those_that_were_unloaded_swapped_or_closed_are_not() -> None:
+    shelf = Shelf(a=[WorkerDies()], b=text("b"))
+    serving = Serving(shelf.make)
+    assert (serving.deaths, serving.engine) == (0, None)
+    for n in (1, 2):
+        with pytest.raises(WorkerDied):
+            await ask(serving, "a")
+        assert serving.deaths == n
+    assert await ask(serving, "b") == "b"
+    assert serving.engine
+    assert serving.engine.info
+    await serving.unload()
+    assert serving.engine.info is None
+    await serving.close()
+    assert serving.deaths == 2

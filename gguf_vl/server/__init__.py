@@ -1,0 +1,1 @@
+"""HTTP: one file per dialect, each thin: a client's request becomes an `Asked`, and events become what it expects."""

@@ -1,0 +1,45 @@
+"""What a client asks, in one form for all dialects: no model is chosen yet, no picture read, no default filled in."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gguf_vl.types import Call, Detail, Role, Tool, ToolChoice
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture as a client names it: a `data:` URI, an uploaded one's id, a URL, or its bytes."""
+
+    source: str | bytes = field(repr=False)
+    detail: Detail | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A message, its pictures not read yet."""
+
+    role: Role
+    content: tuple[str | Shown, ...]
+    calls: tuple[Call, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request. `sampling` holds the fields of `types.Sampling` that the client gave, `options` those of
+    `types.Request`. `model` is empty where the client leaves it to the server. `n` answers are wanted, with
+    `boxes` what they locate as data too.
+    """
+
+    model: str
+    turns: tuple[Turn, ...]
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    n: int = 1
+    boxes: bool = False
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)

@@ -1,0 +1,543 @@
+"""Ollama's interface: `/api/chat`, `/api/generate`, `/api/embed` and what is asked about models. Streams are NDJSON."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, Self
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.routing import APIRoute
+from pydantic import BeforeValidator, Field
+
+from gguf_vl import __version__
+from gguf_vl.engine.client import Engine
+from gguf_vl.errors import GgufVlError, UsageError
+from gguf_vl.runtime.engines import PlannedEngine
+from gguf_vl.runtime.models import Installed
+from gguf_vl.server.answers import Answer, begun, unless_gone, whole
+from gguf_vl.server.asked import Asked, Shown, Turn
+from gguf_vl.server.dialects import openai
+from gguf_vl.server.dialects.openai import Body, FunctionTool
+from gguf_vl.server.failures import Failure, failure_of
+from gguf_vl.server.pulling import Pulls, Told
+from gguf_vl.server.service import Events, Service
+from gguf_vl.types import MAIN, Allocation, Call, CallEnded, Finished, Likely, Text, Thinking
+
+SPEAKS = "0.13.0"
+"""The version of Ollama whose interface this is: clients compare it with what they need."""
+_OPTIONS = {
+    "num_predict": "max_tokens",
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repeat_penalty": "repetition_penalty",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "seed": "seed",
+}
+"""Ollama's words and ours."""
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)"
+_DURATION = re.compile(rf"([+-]?)((?:{_PART})+)")
+_LONGEST_S = 2.0**63 / 1e9
+"""Go's longest duration, some 292 years: Ollama's "for ever"."""
+
+
+def _a_number(value: Any) -> Any:
+    if isinstance(value, bool | str):
+        raise ValueError("Input should be a number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_a_number)]
+Real = Annotated[float, BeforeValidator(_a_number)]
+
+
+class Options(Body):
+    """How an answer is sampled. The options that are about loading a model are the operator's here, and let pass."""
+
+    num_predict: Whole | None = None
+    temperature: Real | None = Field(None, ge=0, le=10)
+    top_k: Whole | None = Field(None, ge=0, le=1_000_000)
+    top_p: Real | None = Field(None, ge=0, le=1)
+    min_p: Real | None = Field(None, ge=0, le=1)
+    repeat_penalty: Real | None = Field(None, gt=0, le=10)
+    presence_penalty: Real | None = Field(None, ge=-10, le=10)
+    frequency_penalty: Real | None = Field(None, ge=-10, le=10)
+    seed: Whole | None = None
+    stop: str | list[str] | None = None
+
+
+class Message(Body):
+    """A turn of a talk."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    images: list[str] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class Common(Body):
+    """What chats and generations have in common."""
+
+    model: str = ""
+    stream: bool = True
+    format: str | dict[str, Any] | None = None
+    options: Options = Field(default_factory=lambda: Options.model_validate({}))
+    keep_alive: float | str | None = None
+    think: bool | str | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+
+
+class Chat(Common):
+    """The body of a chat."""
+
+    messages: list[Message] = Field(default_factory=list)
+    tools: list[FunctionTool] | None = None
+
+
+class Generate(Common):
+    """The body of a generation: one prompt, with pictures."""
+
+    prompt: str = ""
+    system: str | None = None
+    images: list[str] | None = None
+
+
+class Embed(Body):
+    """Texts whose embeddings are wanted."""
+
+    model: str = ""
+    input: str | list[str] = Field(default_factory=list)
+    keep_alive: float | str | None = None
+
+
+class EmbedOne(Body):
+    """A text whose embedding is wanted, as Ollama asked before."""
+
+    model: str = ""
+    prompt: str = ""
+    keep_alive: float | str | None = None
+
+
+class Pull(Body):
+    """A model to be fetched: by a name of the catalogue, Ollama's for it, or `hf.co/owner/repo:quant`."""
+
+    model: str = ""
+    name: str = ""
+    stream: bool = True
+
+
+class Show(Body):
+    """A model that is asked about."""
+
+    model: str = ""
+    name: str = ""
+
+
+def error_body(failure: Failure) -> dict[str, Any]:
+    """An error as Ollama's clients expect it."""
+    return {"error": failure.message}
+
+
+def asked_to_chat(body: Chat) -> Asked:
+    """What a chat asks for. Raises `UsageError` for what cannot be followed."""
+    turns = [Turn(each.role, _content(each.content, each.images), _calls(each)) for each in body.messages]
+    return _asked(body, turns, tools=openai.tools_of(body.tools or ()))
+
+
+def asked_to_generate(body: Generate) -> Asked:
+    """What a generation asks for. Raises `UsageError` for what cannot be followed."""
+    for name in ("suffix", "template", "raw", "context"):
+        if getattr(body, name, None):
+            raise UsageError(f"The field {name} is not followed here.", "Leave it out, or use /api/chat.")
+    system = [Turn("system", (body.system,))] if body.system else []
+    return _asked(body, [*system, Turn("user", _content(body.prompt, body.images))])
+
+
+def _asked(body: Common, turns: list[Turn], **more: Any) -> Asked:
+    return Asked(body.model, tuple(turns), _sampling(body.options), _held(body), **more)
+
+
+def _content(text: str, images: list[str] | None) -> tuple[str | Shown, ...]:
+    """Pictures come before the text, as Ollama puts them."""
+    return (*(Shown(_picture(each)) for each in images or ()), *((text,) if text else ()))
+
+
+def _picture(image: str) -> str:
+    """Bare base64, where it is not a `data:` URI, an URL or an uploaded one's id."""
+    return image if image.startswith("pic_") or ":" in image[:16] else f"data:;base64,{image}"
+
+
+def _calls(message: Message) -> tuple[Call, ...]:
+    calls = []
+    for number, each in enumerate(message.tool_calls or ()):
+        match each:
+            case {"function": {"name": str(name), "arguments": dict(arguments)}}:
+                calls.append(Call(str(each.get("id", number)), name, json.dumps(arguments, ensure_ascii=False)))
+            case _:
+                raise UsageError("One of the tool_calls names no function with arguments.", "Send it as it came.")
+    return tuple(calls)
+
+
+def _sampling(options: Options) -> dict[str, Any]:
+    given = {ours: getattr(options, theirs) for theirs, ours in _OPTIONS.items()}
+    if options.num_predict is not None and options.num_predict <= 0:
+        given["max_tokens"] = None  # as far as it goes
+    if options.seed is not None:
+        given["seed"] = options.seed % openai.SEEDS
+    given["stop"] = openai.stops_of(options.stop) or None
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _held(body: Common) -> dict[str, Any]:
+    schema: Any = None
+    if isinstance(body.format, dict):
+        schema = body.format
+    elif body.format == "json":
+        schema = {"type": "object"}
+    elif body.format:
+        raise UsageError(f"The format is {body.format!r}.", "Take json, or a JSON schema.")
+    return {
+        "schema": schema,
+        "thinking_budget": 0 if body.think is False else None,
+        "n_likely": (body.top_logprobs or 0) if body.logprobs else None,
+    }
+
+
+def seconds_of(keep_alive: float | str) -> float | None:
+    """How long a model stays loaded, None for ever. Raises `UsageError` for what is no duration: a number of seconds,
+    or Go's form, `1h30m`.
+    """
+    seconds = _seconds(keep_alive.strip()) if isinstance(keep_alive, str) else keep_alive
+    if math.isnan(seconds):
+        raise UsageError(f"The keep_alive is {str(keep_alive)[:80]!r}.", "Give seconds, or 1h30m, or -1 for ever.")
+    return seconds if 0 <= seconds < _LONGEST_S else None
+
+
+def _seconds(duration: str) -> float:
+    """NaN for what is none."""
+    if re.fullmatch(r"[+-]?[0-9]+(\.[0-9]*)?", duration):
+        return float(duration)
+    if not (found := _DURATION.fullmatch(duration)):
+        return math.nan
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, found[2]))
+    return -seconds if found[1] == "-" else seconds
+
+
+class _JsonRoute(APIRoute):
+    """Takes any body for JSON, as Ollama does: its documentation's lines for curl do not say what they send."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What answers a request, which is told that it is JSON."""
+        handle = super().get_route_handler()
+
+        async def handle_as_json(http: Request) -> Response:
+            others = [(name, value) for name, value in http.scope["headers"] if name != b"content-type"]
+            headers = [*others, (b"content-type", b"application/json")]
+            return await handle(Request({**http.scope, "headers": headers}, http.receive))
+
+        return handle_as_json
+
+
+class _Kept:
+    """A block that asks a model for something. From its end on the model stays loaded for as long as `keep_alive` says,
+    counted from its last answer's end; where it says nothing, for as long as before.
+    """
+
+    def __init__(self, service: Service, name: str, keep_alive: float | str | None) -> None:
+        self.idle_s = None if keep_alive is None else seconds_of(keep_alive)
+        self._is_said = keep_alive is not None
+        self._service = service
+        self._name = name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_said:
+            self._service.serving.keep(self._name, self.idle_s)
+
+
+def router(service: Service, pulls: Pulls) -> APIRouter:
+    """The endpoints."""
+    routes = APIRouter(tags=["Ollama"], route_class=_JsonRoute)
+
+    async def answer(http: Request, body: Common, asked: Asked, stream: type[_Stream]) -> Response:
+        """The answer; where nothing is asked, the model is only loaded, or unloaded."""
+        name = service.models.find(asked.model).name
+        lines = stream(body.model or name)
+        with _Kept(service, name, body.keep_alive) as kept:
+            if not any(turn.content for turn in asked.turns):
+                reason = "unload" if kept.idle_s == 0 else "load"
+                await unless_gone(http, service.unload(name) if reason == "unload" else service.load(name))
+                return JSONResponse(lines.part("") | {"done": True, "done_reason": reason})
+            if not body.stream:
+                [found] = await unless_gone(http, whole(service.answer(asked)))
+                return JSONResponse(lines.whole(found))
+            events = await unless_gone(http, begun(service.answer(asked)))
+        return StreamingResponse(lines.lines(events), media_type="application/x-ndjson")
+
+    @routes.post("/api/chat", summary="Chat")
+    async def chat(body: Chat, http: Request) -> Response:
+        return await answer(http, body, asked_to_chat(body), _ChatStream)
+
+    @routes.post("/api/generate", summary="Generate")
+    async def generate(body: Generate, http: Request) -> Response:
+        return await answer(http, body, asked_to_generate(body), _GenerateStream)
+
+    @routes.post("/api/embed", summary="Embeddings of texts")
+    async def embed(body: Embed, http: Request) -> dict[str, Any]:
+        began = time.perf_counter_ns()
+        texts = [body.input] if isinstance(body.input, str) else body.input
+        with _Kept(service, service.models.find(body.model).name, body.keep_alive):
+            found = await unless_gone(http, service.embed(body.model, texts))
+        return {
+            "model": body.model or service.models.default.name,
+            "embeddings": [each.values for each in found],
+            "total_duration": time.perf_counter_ns() - began,
+            "load_duration": 0,
+            "prompt_eval_count": sum(each.n_tokens for each in found),
+        }
+
+    @routes.post("/api/embeddings", summary="The embedding of a text")
+    async def embed_one(body: EmbedOne, http: Request) -> dict[str, Any]:
+        with _Kept(service, service.models.find(body.model).name, body.keep_alive):
+            [found] = await unless_gone(http, service.embed(body.model, [body.prompt]))
+        return {"embedding": found.values}
+
+    @routes.get("/api/tags", summary="Models that are here")
+    async def tags() -> dict[str, Any]:
+        return {"models": [_entry(each) for each in await asyncio.to_thread(service.models.installed)]}
+
+    @routes.get("/api/ps", summary="The model that is loaded")
+    async def ps() -> dict[str, Any]:
+        name, engine = service.serving.loaded, service.serving.engine
+        if not name or not engine:
+            return {"models": []}
+        left_s = engine.idle_left_s
+        expires = datetime.now(UTC) + timedelta(seconds=_LONGEST_S if left_s is None else left_s)
+        more = {"expires_at": _stamp(expires), "context_length": engine.settings.n_ctx}
+        return {"models": [_entry(service.models.find(name)) | _sizes(engine) | more]}
+
+    @routes.post("/api/show", summary="About a model")
+    async def show(body: Show) -> dict[str, Any]:
+        return _about(service.models.find(body.model or body.name))
+
+    @routes.post("/api/pull", summary="Fetch a model, where the operator allows it")
+    async def pull(body: Pull, http: Request) -> Response:
+        steps = pulls.pull(body.model or body.name)
+        if body.stream:
+            first = await unless_gone(http, anext(steps, None))
+            return StreamingResponse(_pulled(first, steps), media_type="application/x-ndjson")
+        await unless_gone(http, _to_the_end(steps))
+        return JSONResponse({"status": "success"})
+
+    @routes.get("/api/version", summary="The interface's version")
+    async def version() -> dict[str, str]:
+        return {"version": SPEAKS, "server": f"gguf-vl {__version__}"}
+
+    return routes
+
+
+async def _to_the_end(steps: AsyncGenerator[Told, None]) -> None:
+    async with aclosing(steps):
+        async for _ in steps:
+            pass
+
+
+async def _pulled(first: Told | None, steps: AsyncGenerator[Told, None]) -> AsyncIterator[bytes]:
+    """The lines about a pull. What fails now can only be told in the stream."""
+    yield _line({"status": "pulling manifest"})
+    try:
+        async with aclosing(steps):
+            if first is not None:
+                yield _line(_step(first))
+            async for told in steps:
+                yield _line(_step(told))
+        yield _line({"status": "success"})
+    except GgufVlError as error:
+        yield _line(error_body(failure_of(error)))
+
+
+def _step(told: Told) -> dict[str, Any]:
+    """Ollama's own client cuts its label out of a digest, so each file has one."""
+    if isinstance(told, str):
+        return {"status": told}
+    digest = told.sha256 or hashlib.sha256(told.name.encode()).hexdigest()
+    return {"status": f"pulling {told.name}", "digest": f"sha256:{digest}", "total": told.total, "completed": told.done}
+
+
+def _stamp(when: datetime) -> str:
+    return when.isoformat().replace("+00:00", "Z")
+
+
+def _entry(installed: Installed) -> dict[str, Any]:
+    local = installed.local
+    changed = datetime.fromtimestamp(local.model.stat().st_mtime, UTC)
+    receipt = local.receipt
+    return {
+        "name": installed.name,
+        "model": installed.name,
+        "modified_at": _stamp(changed),
+        "size": local.n_bytes,
+        "digest": (receipt and receipt.model.sha256) or _stand_in(installed),
+        "details": _details(installed),
+    }
+
+
+def _stand_in(installed: Installed) -> str:
+    """A digest for a model that has none written down: Ollama's own program cuts its ids out of them."""
+    return hashlib.sha256(f"{installed.name} {installed.local.n_bytes}".encode()).hexdigest()
+
+
+def _sizes(engine: Engine) -> dict[str, int]:
+    """What the loaded model takes in all and on GPUs, in bytes: measured, or else planned; nothing where nothing is
+    known.
+    """
+    parts: Sequence[Allocation] = engine.info.used.buffers if engine.info else ()
+    if not parts and isinstance(engine, PlannedEngine):
+        parts = engine.planned.plan.allocations
+    in_all = {"size": sum(each.n_bytes for each in parts)} if parts else {}
+    return in_all | {"size_vram": sum(each.n_bytes for each in parts if each.device != MAIN)}
+
+
+def _details(installed: Installed) -> dict[str, Any]:
+    text = installed.local.text
+    n_parameters = sum(tensor.n_elements for tensor in text.tensors)
+    return {
+        "parent_model": "",
+        "format": "gguf",
+        "family": text.architecture,
+        "families": [text.architecture],
+        "parameter_size": f"{n_parameters / 1e9:.1f}B" if n_parameters >= 1e9 else f"{n_parameters / 1e6:.1f}M",
+        "quantization_level": text.quantisation,
+    }
+
+
+def _about(installed: Installed) -> dict[str, Any]:
+    text, known = installed.local.text, installed.known
+    architecture = text.architecture
+    sees = ["vision"] if installed.local.projector else []
+    thinks = ["thinking"] if known and known.thinking else []
+    return {
+        "modelfile": "",
+        "parameters": "",
+        "template": text.chat_template or "",
+        "details": _details(installed),
+        "model_info": {
+            "general.architecture": architecture,
+            "general.parameter_count": sum(tensor.n_elements for tensor in text.tensors),
+            f"{architecture}.context_length": text.n_ctx_train,
+            f"{architecture}.embedding_length": text.n_embd,
+            f"{architecture}.block_count": text.n_layer,
+        },
+        "capabilities": ["completion", *sees, "tools", *thinks],
+        "modified_at": _entry(installed)["modified_at"],
+    }
+
+
+class _Stream:
+    """The lines of a streamed answer."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._began = time.perf_counter_ns()
+
+    def part(self, text: str, **more: Any) -> dict[str, Any]:
+        """A line with a piece of the answer."""
+        raise NotImplementedError
+
+    def whole(self, answer: Answer) -> dict[str, Any]:
+        """The only line of an answer that is not streamed."""
+        more: dict[str, Any] = {"thinking": answer.thinking} if answer.thinking else {}
+        if answer.calls:
+            more["tool_calls"] = [_call(number, call) for number, call in enumerate(answer.calls)]
+        likely = {"logprobs": openai.logprobs_of(answer.likely)} if answer.likely else {}
+        return self.part(answer.text, **more) | likely | self._end(answer.finished)
+
+    async def lines(self, events: Events) -> AsyncIterator[bytes]:
+        """A JSON text on each line. What fails now can only be told in the stream."""
+        answer = Answer()
+        likely: list[Likely] = []
+        try:
+            async with aclosing(events):
+                async for _, event in events:
+                    answer.take(event)
+                    match event:
+                        case Text(text):
+                            told = {"logprobs": openai.logprobs_of(likely)} if likely else {}
+                            likely = []
+                            yield _line(self.part(text) | told)
+                        case Thinking(text):
+                            yield _line(self.part("", thinking=text))
+                        case Likely():
+                            likely.append(event)
+                        case CallEnded(index):
+                            yield _line(self.part("", tool_calls=[_call(index, answer.calls[index])]))
+                        case Finished():
+                            yield _line(self.part("") | self._end(event))
+        except GgufVlError as error:
+            yield _line(error_body(failure_of(error)))
+
+    def _head(self) -> dict[str, Any]:
+        return {"model": self._name, "created_at": _stamp(datetime.now(UTC)), "done": False}
+
+    def _end(self, end: Finished) -> dict[str, Any]:
+        """Durations are nanoseconds."""
+        n, rate = end.usage.completion_tokens, end.timings.decode_tps
+        decode_s = (n - 1) / rate if rate else 0.0
+        total = time.perf_counter_ns() - self._began
+        prefill = round(1e9 * (end.timings.encode_s + end.timings.prefill_s))
+        return {
+            "done": True,
+            "done_reason": "length" if end.finish_reason in ("length", "loop") else "stop",
+            "total_duration": total,
+            "load_duration": max(0, total - round(1e9 * (end.timings.ttft_s + decode_s))),
+            "prompt_eval_count": end.usage.prompt_tokens,
+            "prompt_eval_duration": prefill,
+            "eval_count": n,
+            "eval_duration": round(1e9 * decode_s),
+        }
+
+
+class _ChatStream(_Stream):
+    """Pieces of a message."""
+
+    def part(self, text: str, **more: Any) -> dict[str, Any]:
+        """A line with a piece of the message."""
+        return self._head() | {"message": {"role": "assistant", "content": text, **more}}
+
+
+class _GenerateStream(_Stream):
+    """Pieces of a response."""
+
+    def part(self, text: str, **more: Any) -> dict[str, Any]:
+        """A line with a piece of the response."""
+        return self._head() | {"response": text, **more}
+
+
+def _call(number: int, call: Call) -> dict[str, Any]:
+    """Ollama tells arguments as an object, and only when they are whole."""
+    try:
+        arguments = json.loads(call.arguments)
+    except ValueError:
+        arguments = {}
+    arguments = arguments if isinstance(arguments, dict) else {}
+    return {"id": call.id, "function": {"index": number, "name": call.name, "arguments": arguments}}
+
+
+def _line(data: dict[str, Any]) -> bytes:
+    """In ASCII: clients end lines at U+2028 and the like, too."""
+    return json.dumps(data, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,133 @@
+"""What is ours: pictures uploaded ahead of their question, whose encoding starts at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import UploadFile
+
+from gguf_vl.errors import UsageError
+from gguf_vl.server.answers import unless_gone
+from gguf_vl.server.asked import Shown
+from gguf_vl.server.dialects.openai import Body
+from gguf_vl.server.service import Service
+from gguf_vl.types import Detail, Picture
+
+_TAKEN = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}
+            },
+        },
+    }
+}
+_AT_ONCE = 2
+"""Uploaded pictures that are being encoded, or are next; the others wait as the bytes that came."""
+
+
+class Text(Body):
+    """A text whose tokens are wanted."""
+
+    text: str
+    model: str = ""
+
+
+class Preparing:
+    """The encodings that were begun, by the picture's id: for each the last model and size that it was wanted for."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._wanted: dict[str, tuple[str, str]] = {}
+
+    def begin(self, id: str, picture: Picture, model: str, shown: Shown) -> None:
+        """Encode a picture for a model, unless that is under way or done; `shown` is what it was read from."""
+        wanted = (self._service.models.find(model).name, picture.digest)
+        if self._wanted.get(id) == wanted and self.state(id) in ("encoding", "ready"):
+            return
+        self.stop(id)
+        self._wanted[id] = wanted
+        self._tasks[id] = task = asyncio.create_task(self._encode(shown, model))
+        task.add_done_callback(_seen)
+
+    async def _encode(self, shown: Shown, model: str) -> None:
+        """Read it again when its turn has come: those that wait would fill the memory with their pixels."""
+        async with self._turns:
+            await self._service.prepare(await self._service.look(shown, model), model)
+
+    def state(self, id: str) -> str:
+        """Whether it is "encoding", "ready", or "waiting" to be asked about."""
+        task = self._tasks.get(id)
+        if task is None or task.cancelled() or (task.done() and task.exception()):
+            return "waiting"
+        return "ready" if task.done() else "encoding"
+
+    def stop(self, id: str) -> None:
+        """Take a picture back."""
+        self._wanted.pop(id, None)
+        if task := self._tasks.pop(id, None):
+            task.cancel()
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """What went wrong with it is told when it is asked about."""
+    if not task.cancelled():
+        task.exception()
+
+
+def router(service: Service) -> APIRouter:
+    """The endpoints."""
+    routes = APIRouter(tags=["gguf-vl"])
+    preparing = Preparing(service)
+    service.pictures.uploads.on_drop = preparing.stop
+
+    @routes.post("/v1/pictures", summary="Upload a picture ahead of its question", openapi_extra=_TAKEN)
+    async def upload(http: Request, model: str = "", detail: Detail | None = None) -> dict[str, Any]:
+        data = await _file(http)
+        picture = await service.look(Shown(data, detail), model)
+        id = service.pictures.uploads.put(data)
+        preparing.begin(id, picture, model, Shown(data, detail))
+        width, height = picture.original_size
+        return {
+            "id": id,
+            "object": "picture",
+            "width": width,
+            "height": height,
+            "tokens": picture.tokens,
+            "state": preparing.state(id),
+        }
+
+    @routes.get("/v1/pictures/{id}", summary="How far a picture is")
+    async def look_up(id: str) -> dict[str, Any]:
+        service.pictures.uploads.get(id)
+        return {"id": id, "object": "picture", "state": preparing.state(id)}
+
+    @routes.delete("/v1/pictures/{id}", summary="Take a picture back")
+    async def take_back(id: str) -> dict[str, Any]:
+        service.pictures.uploads.drop(id)
+        return {"id": id, "object": "picture", "deleted": True}
+
+    @routes.post("/v1/tokenize", summary="The tokens of a text")
+    async def tokenize(body: Text, http: Request) -> dict[str, Any]:
+        found = await unless_gone(http, service.tokenize(body.model, body.text))
+        tokens = [{"id": id, "text": piece.decode("utf-8", "replace"), "bytes": list(piece)} for id, piece in found]
+        return {"model": service.models.find(body.model).name, "n_tokens": len(tokens), "tokens": tokens}
+
+    return routes
+
+
+async def _file(http: Request) -> bytes:
+    """The picture of an upload: the body itself, or the file of a form."""
+    if not http.headers.get("content-type", "").startswith("multipart/"):
+        return await http.body()
+    async with http.form() as form:
+        for value in form.values():
+            if isinstance(value, UploadFile):
+                return await value.read()
+    raise UsageError("The form has no file.", "Send the picture as the file of a form, or as the body itself.")

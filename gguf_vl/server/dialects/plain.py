@@ -1,0 +1,73 @@
+"""The plain forms that small scripts use: a picture and a question in, an answer out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, Request, UploadFile
+from pydantic import Field
+
+from gguf_vl.errors import UsageError
+from gguf_vl.server.answers import Answer, unless_gone, whole
+from gguf_vl.server.asked import Asked, Shown, Turn
+from gguf_vl.server.dialects.openai import Body
+from gguf_vl.server.failures import Failure
+from gguf_vl.server.service import Service
+
+
+class Question(Body):
+    """A question, and a picture in base64 or as a `data:` URI."""
+
+    question: str = Field(min_length=1)
+    image: str | None = None
+    model: str = ""
+
+
+def error_body(failure: Failure) -> dict[str, Any]:
+    """An error, as a line and a word for programs."""
+    return {"error": failure.message, "code": failure.code}
+
+
+def router(service: Service) -> APIRouter:
+    """The endpoints."""
+    routes = APIRouter(tags=["Plain"])
+
+    async def answered(http: Request, model: str, *content: str | Shown) -> Answer:
+        asked = Asked(model, (Turn("user", content),), boxes=True)
+        [answer] = await unless_gone(http, whole(service.answer(asked)))
+        return answer
+
+    @routes.post("/ask", summary="Ask about a picture, as a form")
+    async def ask(
+        http: Request,
+        question: Annotated[str, Form(min_length=1)],
+        image: Annotated[list[UploadFile] | None, File()] = None,
+        task: Annotated[str | None, Form()] = None,
+        model: Annotated[str, Form()] = "",
+    ) -> dict[str, Any]:
+        if task:
+            raise UsageError(f"There is no task {task!r} here.", "Leave it out, and say in the question what to do.")
+        pictures = [Shown(await each.read()) for each in image or ()]
+        answer = await answered(http, model, *pictures, question)
+        end = answer.finished
+        return {
+            "model": service.models.find(model).name,
+            "answer": answer.text,
+            "finish_reason": end.finish_reason,
+            "usage": asdict(end.usage),
+            "timings": asdict(end.timings),
+            "boxes": [asdict(box) for box in answer.boxes],
+        }
+
+    @routes.post("/api/v1/chat", summary="Ask about a picture, as JSON")
+    async def chat(body: Question, http: Request) -> dict[str, str]:
+        image = body.image
+        if image and ":" not in image[:16] and not image.startswith("pic_"):
+            image = f"data:;base64,{image}"
+        answer = await answered(http, body.model, *([Shown(image)] if image else []), body.question)
+        name = service.models.find(body.model).name
+        return {"response": answer.text, "timestamp": datetime.now(UTC).isoformat(), "model": name}
+
+    return routes

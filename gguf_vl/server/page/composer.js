@@ -1,0 +1,241 @@
+/** Where a question is written: its text, its pictures, and what sends it. */
+
+import * as answers from "./answers.js";
+import * as camera from "./camera.js";
+import * as chats from "./chats.js";
+import { chip } from "./chips.js";
+import { byId, h, icon, isComposing, keepFocus, say } from "./dom.js";
+import { note } from "./log.js";
+import * as pictures from "./pictures.js";
+import { Signal } from "./signal.js";
+import { TASKS } from "./tasks.js";
+import { add } from "./tree.js";
+
+/** The text or the pictures have changed. */
+export const changed = new Signal();
+
+const NOTICE_MS = 8000;
+const PICTURE_NAME = /\.(?:avif|bmp|gif|heic|heif|jpe?g|png|tiff?|webp)$/i;
+let chat = null;
+let chips = [];
+let noticeEnd = 0;
+
+const area = byId("text");
+
+/** Show what was written in a chat and not sent. */
+export async function show(next) {
+  if (chat !== next || chips.some(({ picture }) => !next.draft.includes(picture.id))) clearChips();
+  chat = next;
+  area.value = chats.draft(chat);
+  fit();
+  update();
+  for (const picture of await Promise.all(next.draft.map(pictures.get))) if (picture && chat === next) place(picture);
+}
+
+/** The text as it stands. */
+export const text = () => area.value;
+
+function fit() {
+  area.style.height = "auto";
+  area.style.height = `${area.scrollHeight + 2}px`;
+}
+
+function update() {
+  const isRunning = answers.running(chat) !== null;
+  const hasTurned = byId("send").hidden !== isRunning;
+  byId("send").hidden = isRunning;
+  byId("stop").hidden = !isRunning;
+  byId("send").disabled = !area.value.trim() && !chat.draft.length;
+  if (hasTurned) keepFocus();
+  changed.emit();
+}
+
+function written() {
+  chats.setDraft(chat, area.value);
+  fit();
+  update();
+}
+
+/** Tell something that passes. */
+export function notice(words) {
+  byId("notice").textContent = words;
+  byId("notice").hidden = false;
+  clearTimeout(noticeEnd);
+  noticeEnd = setTimeout(() => (byId("notice").hidden = true), NOTICE_MS);
+}
+
+function clearChips() {
+  chips.forEach(({ stop }) => stop());
+  chips = [];
+  byId("chips").replaceChildren();
+  byId("chips").hidden = true;
+}
+
+function place(picture) {
+  if (!chat.draft.includes(picture.id) || chips.some((each) => each.picture === picture)) return;
+  const made = chip(picture, removePicture);
+  chips.push({ picture, ...made });
+  byId("chips").append(made.element);
+  byId("chips").hidden = false;
+  picture.changed.on(() => chips.some((each) => each.picture === picture) && changed.emit());
+  update();
+}
+
+function removePicture(picture) {
+  const gone = chips.find((each) => each.picture === picture);
+  chips = chips.filter((each) => each !== gone);
+  gone.element.remove();
+  byId("chips").hidden = chips.length === 0;
+  chat.draft = chat.draft.filter((id) => id !== picture.id);
+  chats.save(chat);
+  picture.remove();
+  area.focus();
+  say(`${picture.record.name} removed`);
+  update();
+}
+
+/** Add files to the question, those that are pictures. */
+async function addFiles(files) {
+  const to = chat;
+  for (const file of files) {
+    if (!file.type.startsWith("image/") && !PICTURE_NAME.test(file.name)) {
+      notice(`${file.name} is no picture.`);
+      note("info", `${file.name} was left out: ${file.type || "its type is unknown"}`);
+      continue;
+    }
+    const picture = await pictures.add(file);
+    to.draft.push(picture.id);
+    if (to === chat) place(picture);
+  }
+  chats.save(to);
+}
+
+/** Whether a chat is being answered, which is told then. */
+export function isBusy(asked) {
+  const isRunning = answers.running(asked) !== null;
+  if (isRunning) notice("Still answering. Stop it first, with Esc.");
+  return isRunning;
+}
+
+function send() {
+  const words = area.value.trim();
+  if ((!words && !chat.draft.length) || isBusy(chat)) return;
+  const failed = chips.find(({ picture }) => picture.state === "failed");
+  if (failed) {
+    notice(`${failed.picture.record.name} could not be sent. Send it again or remove it.`);
+    return;
+  }
+  add(chat, chat.leaf, { role: "user", text: words, pictures: chat.draft });
+  chat.draft = [];
+  area.value = "";
+  clearChips();
+  written();
+  answers.start(chat);
+}
+
+/** Write a task's question, or put it behind what is there. */
+export function use(task) {
+  const isTask = TASKS.some(({ prompt }) => prompt === area.value);
+  const before = area.value.trim() && !isTask ? `${area.value.trimEnd()}\n` : "";
+  area.value = before + task.prompt;
+  area.focus();
+  const from = task.select ? area.value.lastIndexOf(task.select) : area.value.length;
+  area.setSelectionRange(from, from + (task.select?.length ?? 0));
+  written();
+}
+
+function taskButton({ icon: symbol, name, hint }, props) {
+  const words = h("span", null, h("span", { class: "name" }, name), h("span", { class: "meta" }, hint));
+  return h("button", { type: "button", ...props }, icon(symbol), words);
+}
+
+function mountTasks() {
+  const menu = byId("tasks-menu");
+  const button = byId("tasks");
+  const items = TASKS.map((task) => {
+    const pick = () => {
+      open(false);
+      use(task);
+    };
+    return taskButton(task, { role: "menuitem", tabindex: "-1", onclick: pick });
+  });
+  const open = (wanted) => {
+    menu.hidden = !wanted;
+    button.setAttribute("aria-expanded", String(wanted));
+    if (wanted) items[0].focus();
+  };
+  menu.append(...items);
+  button.addEventListener("click", () => open(menu.hidden));
+  menu.addEventListener("keydown", (event) => {
+    const at = items.indexOf(document.activeElement);
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: items.length - 1 }[event.key];
+    if (to !== undefined) {
+      event.preventDefault();
+      items.at(to % items.length).focus();
+    } else if (event.key === "Escape" || event.key === "Tab") {
+      event.stopPropagation();
+      open(false);
+      if (event.key === "Escape") button.focus();
+    }
+  });
+  menu.addEventListener("focusout", (event) => {
+    if (!menu.contains(event.relatedTarget) && event.relatedTarget !== button) open(false);
+  });
+  byId("examples").append(...TASKS.map((task) => taskButton(task, { class: "example", onclick: () => use(task) })));
+}
+
+function mountDrop() {
+  let deep = 0; // how many elements the pointer has entered and not left
+  const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+  const shown = (isOver) => {
+    deep = isOver ? deep : 0;
+    byId("drop").hidden = !isOver;
+  };
+  addEventListener("dragenter", (event) => hasFiles(event) && (deep++, shown(true)));
+  addEventListener("dragleave", (event) => hasFiles(event) && --deep <= 0 && shown(false));
+  addEventListener("dragover", (event) => hasFiles(event) && event.preventDefault());
+  addEventListener("drop", (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    shown(false);
+    addFiles([...event.dataTransfer.files]);
+  });
+}
+
+/** Tie everything to its buttons, keys and events. */
+export function mount() {
+  area.addEventListener("input", written);
+  area.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !isComposing(event)) {
+      event.preventDefault();
+      send();
+    }
+  });
+  byId("composer").addEventListener("submit", (event) => {
+    event.preventDefault();
+    send();
+  });
+  byId("stop").addEventListener("click", () => answers.stop(chat));
+  byId("attach").addEventListener("click", () => byId("file").click());
+  byId("file").addEventListener("change", ({ target }) => {
+    addFiles([...target.files]);
+    target.value = "";
+  });
+  byId("camera").addEventListener("click", async () => {
+    const picture = await camera.take();
+    if (picture) addFiles([picture]);
+  });
+  addEventListener("paste", (event) => {
+    const { files, types } = event.clipboardData;
+    const isText = types.includes("text/html") && types.includes("text/plain"); // with a picture of it, as offices copy; a file has its name
+    if (!files.length || isText) return;
+    event.preventDefault();
+    addFiles([...files]);
+  });
+  addEventListener("resize", fit);
+  mountTasks();
+  mountDrop();
+  const refresh = (of) => of === chat && update();
+  answers.progressed.on(refresh);
+  answers.ended.on(refresh);
+}

@@ -1,0 +1,237 @@
+"""What every dialect calls: a request in, events out; from a model's name to its engine, within the time limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from gguf_vl.config import Settings
+from gguf_vl.engine.client import Engine
+from gguf_vl.engine.several import answers
+from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, MissingOrInvalid, UsageError
+from gguf_vl.media.boxes import Box, find_boxes
+from gguf_vl.runtime.models import Installed
+from gguf_vl.runtime.serving import Serving
+from gguf_vl.server.asked import Asked, Shown, Turn
+from gguf_vl.server.failures import TimedOut, Unavailable
+from gguf_vl.server.gate import Gate, ending
+from gguf_vl.server.models import Models
+from gguf_vl.server.pictures import Pictures
+from gguf_vl.server.record import current
+from gguf_vl.types import Embedding, Event, Finished, Message, Picture, Request, Sampling, Text, Usage
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """What an answer locates, in pixels of the request's last picture. Comes before the answer's end."""
+
+    boxes: tuple[Box, ...]
+
+
+Events = AsyncGenerator[tuple[int, Event | Located], None]
+"""What comes of a request, each event with the number of its answer from 0."""
+Arrivals = asyncio.Queue[tuple[int, Event | Located] | None]
+_NO_PENALTIES = {"presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0}
+_EMBEDDED_AT_ONCE = 16
+"""Texts of one request, so that others find a place between them."""
+_MOST_EMBEDDED = 2048
+"""Texts of one request, as OpenAI's."""
+_MOST_TOKENIZED = 256 << 10
+"""Bytes of a text whose tokens are listed one by one."""
+_BYTES_A_TOKEN = 64
+"""A text with more bytes for each cell of the context is refused unread: words have four, runs of spaces many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Answers for all dialects. `limit_s` is the longest a request may take, loading the model included; the `gate`
+    counts them.
+    """
+
+    settings: Settings
+    models: Models
+    serving: Serving
+    pictures: Pictures
+    limit_s: float
+    gate: Gate
+
+    async def answer(self, asked: Asked) -> Events:
+        """The events of `asked.n` answers. Leaving early ends them. Raises the tree of errors, `TimedOut` too."""
+        arrivals: Arrivals = asyncio.Queue()
+        running = asyncio.create_task(self._answer(asked, arrivals))
+        try:
+            while (arrived := await arrivals.get()) is not None:
+                yield arrived
+            await running
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    async def _answer(self, asked: Asked, arrivals: Arrivals) -> None:
+        """A task of its own, since a response is begun in one task and goes on in another."""
+        record = current()
+        try:
+            async with self._using(asked.model, asked.n) as (installed, engine):
+                record.model = installed.name
+                request = await self._request(asked, installed, engine)
+                texts = [""] * asked.n
+                async with aclosing(answers(engine, request, asked.n)) as events:
+                    async for number, event in events:
+                        record.take(event)
+                        if asked.boxes and isinstance(event, Text):
+                            texts[number] += event.text
+                        if asked.boxes and isinstance(event, Finished):
+                            arrivals.put_nowait((number, _located(texts[number], request)))
+                        arrivals.put_nowait((number, event))
+        except GgufVlError as error:
+            record.error = error
+            raise
+        finally:
+            arrivals.put_nowait(None)
+
+    async def load(self, model: str) -> None:
+        """Have a model loaded."""
+        async with self._using(model) as (_, engine):
+            await engine.start()
+
+    async def unload(self, model: str) -> None:
+        """Give a model's memory back, unless it is in use or another one is loaded."""
+        if self.serving.loaded == self.models.find(model).name:
+            await self.serving.unload()
+
+    def n_ctx(self, installed: Installed) -> int | None:
+        """The tokens that a request to a model may have with its answer; None for one that is not planned yet."""
+        if self.serving.loaded == installed.name:
+            return self.serving.n_ctx
+        return self.models.n_ctx if installed.name == self.models.default.name else None
+
+    async def count(self, asked: Asked) -> Usage:
+        """The tokens of a request's prompt."""
+        async with self._using(asked.model) as (installed, engine):
+            return await engine.count(await self._request(asked, installed, engine))
+
+    async def tokenize(self, model: str, text: str) -> tuple[tuple[int, bytes], ...]:
+        """The tokens of a text, each with its bytes."""
+        if (n_bytes := _n_bytes(text)) > _MOST_TOKENIZED:
+            raise UsageError(f"The text has {n_bytes:,} bytes, and {_MOST_TOKENIZED:,} are taken.", "Send it in parts.")
+        async with self._using(model) as (_, engine):
+            return await engine.tokenize(text)
+
+    async def embed(self, model: str, texts: list[str]) -> list[Embedding]:
+        """Texts as vectors."""
+        if len(texts) > _MOST_EMBEDDED:
+            raise UsageError(
+                f"There are {len(texts):,} texts, and {_MOST_EMBEDDED:,} are taken.", "Send fewer at once."
+            )
+        found: list[Embedding] = []
+        async with self._using(model) as (_, engine):
+            for start in range(0, len(texts), _EMBEDDED_AT_ONCE):
+                found += await _all(engine.embed(text) for text in texts[start : start + _EMBEDDED_AT_ONCE])
+        return found
+
+    async def look(self, shown: Shown, model: str = "") -> Picture:
+        """A picture as a model sees it."""
+        async with self._using(model) as (_, engine):
+            return await self.pictures.picture(shown, engine.settings.limits)
+
+    async def prepare(self, picture: Picture, model: str = "") -> None:
+        """Encode a picture ahead of its question. Cancelling stops it."""
+        async with self._engine(self.models.find(model)) as engine:
+            await engine.prepare(Message("user", (picture,)))
+
+    async def end(self) -> None:
+        """Let nobody in any more, and end what is under way."""
+        self.gate.close()
+        await self.serving.close()
+
+    @asynccontextmanager
+    async def _using(self, model: str, n: int = 1) -> AsyncIterator[tuple[Installed, Engine]]:
+        """A model and its engine for `n` answers: within the limits of number and time, and until the server ends."""
+        installed = self.models.find(model)
+        try:
+            with self.gate.entered(n):
+                async with self._in_time(), self._engine(installed) as engine:
+                    yield installed, engine
+        except EngineError as error:
+            if self.gate.is_closed:
+                raise ending() from error
+            raise
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self.limit_s) as limit:
+                yield
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise TimedOut(
+                f"The request took longer than the {self.limit_s:g} s that are allowed here.",
+                "Ask for fewer tokens, or have the operator raise `--timeout`.",
+            ) from error
+
+    @asynccontextmanager
+    async def _engine(self, installed: Installed) -> AsyncIterator[Engine]:
+        async with AsyncExitStack() as stack:
+            try:
+                engine = await stack.enter_async_context(self.serving.using(installed.name))
+                await engine.start()  # it may have been unloaded, or died
+            except (DoesNotFit, MissingOrInvalid) as error:  # the model; of a request it is the request's own fault
+                raise Unavailable(error.what, error.fix) from error
+            yield engine
+
+    async def _request(self, asked: Asked, installed: Installed, engine: Engine) -> Request:
+        turns = asked.turns
+        if self.settings.system and not any(turn.role == "system" for turn in turns):
+            turns = (Turn("system", (self.settings.system,)), *turns)
+        n_bytes = sum(_n_bytes(part) for turn in turns for part in turn.content if isinstance(part, str))
+        if n_bytes > _BYTES_A_TOKEN * engine.settings.n_ctx:
+            raise DoesNotFit(
+                f"The request has {n_bytes:,} bytes of text, and the context {engine.settings.n_ctx:,} tokens.",
+                "Send less.",
+            )
+        messages = await self.pictures.messages(turns, engine.settings.limits)
+        return Request(
+            messages,
+            self._sampling(asked, installed, messages),
+            tools=asked.tools,
+            tool_choice=asked.tool_choice,
+            id=asked.id,
+            **asked.options,
+        )
+
+    def _sampling(self, asked: Asked, installed: Installed, messages: tuple[Message, ...]) -> Sampling:
+        """What the client asks for, over what the person has set, over what the catalogue recommends."""
+        sees = any(isinstance(part, Picture) for message in messages for part in message.content)
+        chosen = replace(installed.sampling(self.settings, pictures=sees), **asked.sampling)
+        most = self.settings.max_tokens
+        if most is not None and (chosen.max_tokens is None or chosen.max_tokens > most):
+            chosen = replace(chosen, max_tokens=most)
+        if chosen.temperature == 0:
+            chosen = replace(chosen, **_NO_PENALTIES | {k: v for k, v in asked.sampling.items() if k in _NO_PENALTIES})
+        return chosen
+
+
+def _n_bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+async def _all(work: Iterable[Awaitable[T]]) -> list[T]:
+    """What comes of all, done at the same time; where one fails or nobody waits any more, the others are ended."""
+    running = [asyncio.ensure_future(each) for each in work]
+    try:
+        return await asyncio.gather(*running)
+    finally:
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def _located(answer: str, request: Request) -> Located:
+    pictures = [part for message in request.messages for part in message.content if isinstance(part, Picture)]
+    return Located(tuple(find_boxes(answer, pictures[-1].original_size)) if pictures else ())
