@@ -59,13 +59,23 @@ def test_every_metric_is_explained_and_none_that_is_not() -> None:
     assert told == there
 
 
+def named_in(text: str) -> set[str]:
+    """Every flag that a text names."""
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+
+
+def flags_of_scripts(text: str) -> set[str]:
+    """Every flag of the scripts that a text names."""
+    sources = [(DOCS.parent / name).read_text(encoding="utf-8") for name in set(re.findall(r"scripts/\w+\.py", text))]
+    return set(re.findall(r'add_argument\("(--[a-z-]+)"', "\n".join(sources)))
+
+
 def test_every_flag_that_a_page_or_file_names_is_one() -> None:
     page = (DOCS / "server.md").read_text(encoding="utf-8")
-    own = {"--gpus", "--timeout"}
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page)) <= flags() | own
+    assert named_in(page) <= flags() | flags_of_scripts(page)
     for file in (SERVE / "gguf-vl.service", *DOCKERFILES):
         line = next(line for line in file.read_text(encoding="utf-8").splitlines() if "serve" in line and "--" in line)
-        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)) <= flags()
+        assert named_in(line) <= flags()
 
 
 def test_the_systemd_unit_gives_requests_the_time_they_have() -> None:
