@@ -37,14 +37,12 @@ class Pulls:
 
     def __init__(self, *, allowed: bool) -> None:
         self._allowed = allowed
-        self._is_busy = False
+        self._fetching = threading.Lock()  # held until a pull's thread is done, not only until its client leaves
 
     async def pull(self, wish: str) -> AsyncGenerator[Told, None]:
         """Fetch a model; leaving early stops that. Raises `Forbidden`, `Busy`, and what planning and fetching raise."""
         if not self._allowed:
             raise Forbidden("Nobody may have models fetched here.", "Have the operator start it with --allow-pull.")
-        if self._is_busy:
-            raise Busy("Another model is being fetched.", "Ask again when it is here.")
         loop, arrivals = asyncio.get_running_loop(), asyncio.Queue[Told | Exception | None]()
         stopped = threading.Event()
 
@@ -53,17 +51,26 @@ class Pulls:
                 loop.call_soon_threadsafe(arrivals.put_nowait, told)
 
         def work() -> None:
+            end: Exception | None = None
             try:
                 _fetch(wish, tell, stopped)
             except OSError as error:
-                tell(GgufVlError(f"{wish} could not be fetched: {error}.", "Ask the operator to look at the disk."))
+                end = GgufVlError(f"{wish} could not be fetched: {error}.", "Ask the operator to look at the disk.")
             except Exception as error:  # noqa: BLE001  it is the waiting client's
-                tell(error)
-            tell(None)
+                end = error
+            finally:
+                self._fetching.release()
+            tell(end)  # now, since who hears of it may ask for the next at once
 
         # A daemon: a hub that is silent must not keep a server that ends.
-        self._is_busy = True
-        threading.Thread(target=work, name=f"pull {wish[:40]}", daemon=True).start()
+        thread = threading.Thread(target=work, name=f"pull {wish[:40]}", daemon=True)
+        if not self._fetching.acquire(blocking=False):
+            raise Busy("Another model is being fetched.", "Ask again when it is here.")
+        try:
+            thread.start()
+        except RuntimeError:  # the machine has no more threads
+            self._fetching.release()
+            raise
         try:
             while (told := await arrivals.get()) is not None:
                 if isinstance(told, Exception):
@@ -71,7 +78,6 @@ class Pulls:
                 yield told
         finally:
             stopped.set()
-            self._is_busy = False
 
 
 def _fetch(wish: str, tell: Callable[[Told], None], stopped: threading.Event) -> None:
