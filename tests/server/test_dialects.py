@@ -12,10 +12,11 @@ from gguf_vl.engine.protocol import Generate
 from gguf_vl.errors import DoesNotFit, GgufVlError, ModelNotFound
 from gguf_vl.server.asked import Shown, Turn
 from gguf_vl.server.dialects import openai_responses
+from gguf_vl.server.dialects.openai import arguments_of
 from gguf_vl.server.dialects.openai_models import Embeddings
 from gguf_vl.server.dialects.openai_responses import Memory
 from gguf_vl.server.failures import NoSuchPicture, NoSuchResponse, TooManyPictures, failure_of
-from gguf_vl.types import Call, Finished, Likely, Progress, Text, Usage
+from gguf_vl.types import Call, CallArguments, CallEnded, CallStarted, Finished, Likely, Progress, Text, Usage
 from tests.server import test_calling
 from tests.server.inside import Inside, inside
 
@@ -289,6 +290,37 @@ async def test_a_later_response_puts_them_in_order_too() -> None:
         assert (await post(served, "/v1/responses", body)).status_code == 200
         messages = served.models.sent(Generate)[-1].request.messages
     assert [each.content for each in messages[2:]] == [("Painted red.",), ("Painted blue.",)]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ('{"a": [1, 2.5, null]}', {"a": [1, 2.5, None]}),
+        ("{}", {}),
+        ('{"a": [1, 2', {}),
+        ("", {}),
+        ("[1]", {}),
+        ('"a"', {}),
+        ("null", {}),
+        ('{"a": NaN}', {}),
+        ('{"a": [-Infinity]}', {}),
+        ('{"a": 1e999}', {}),
+        pytest.param('{"a": ' + "[" * 100_000, {}, id="very deep"),
+    ],
+)
+def test_the_arguments_of_a_call_are_an_object_that_json_can_write(written: str, read: dict[str, Any]) -> None:
+    assert arguments_of(Call("", "paint", written)) == read
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/api/chat"])
+async def test_a_call_that_was_cut_off_has_no_arguments(path: str) -> None:
+    cut = [CallStarted(0, "call_a", "paint"), CallArguments(0, '{"colour": "re'), CallEnded(0, complete=False)]
+    async with inside([*cut, Finished("length", Usage(5, 0, 9), NO_TIME)]) as served:
+        answer = (await post(served, path, TALK | {"max_tokens": 9, "stream": False})).json()
+    if path == "/v1/messages":
+        assert answer["content"] == [{"type": "tool_use", "id": "call_a", "name": "paint", "input": {}}]
+    else:
+        assert answer["message"]["tool_calls"][0]["function"]["arguments"] == {}
 
 
 SCHEMA = {"type": "object", "properties": {"shape": {"type": "string"}}}

@@ -268,16 +268,9 @@ def _blocks(answer: Answer) -> list[dict[str, Any]]:
     if answer.text:
         blocks.append({"type": "text", "text": answer.text})
     return blocks + [
-        {"type": "tool_use", "id": call.id, "name": call.name, "input": _arguments(call)} for call in answer.calls
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": openai.arguments_of(call)}
+        for call in answer.calls
     ]
-
-
-def _arguments(call: Call) -> Any:
-    """They are an object, but where the answer was cut off."""
-    try:
-        return json.loads(call.arguments)
-    except ValueError:
-        return {}
 
 
 def _stop(end: Finished, *, called: bool) -> dict[str, Any]:

@@ -530,12 +530,8 @@ class _GenerateStream(_Stream):
 
 def _call(number: int, call: Call) -> dict[str, Any]:
     """Ollama tells arguments as an object, and only when they are whole."""
-    try:
-        arguments = json.loads(call.arguments)
-    except ValueError:
-        arguments = {}
-    arguments = arguments if isinstance(arguments, dict) else {}
-    return {"id": call.id, "function": {"index": number, "name": call.name, "arguments": arguments}}
+    function = {"index": number, "name": call.name, "arguments": openai.arguments_of(call)}
+    return {"id": call.id, "function": function}
 
 
 def _line(data: dict[str, Any]) -> bytes:

@@ -14,7 +14,7 @@ from gguf_vl.errors import UsageError
 from gguf_vl.server.answers import Answer
 from gguf_vl.server.asked import Shown, Turn
 from gguf_vl.server.failures import Failure
-from gguf_vl.types import Detail, Finished, Likely, Tool, ToolChoice
+from gguf_vl.types import Call, Detail, Finished, Likely, Tool, ToolChoice
 
 SEEDS = 2**32 - 1
 """llama.cpp takes the seeds below it."""
@@ -40,6 +40,33 @@ class StreamOptions(Body):
 
     include_usage: bool = False
     include_progress: bool = False
+
+
+class Generation(Body):
+    """What chats and older completions have in common."""
+
+    model: str = ""
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: int | None = Field(None, ge=1, le=16)
+    max_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=10)
+    top_p: float | None = Field(None, ge=0, le=1)
+    presence_penalty: float | None = Field(None, ge=-10, le=10)
+    frequency_penalty: float | None = Field(None, ge=-10, le=10)
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    logit_bias: dict[str, float] | None = None
+
+    def sampling(self, **more: Any) -> dict[str, Any]:
+        """The fields of `types.Sampling` that are given, `more` over them. Raises `UsageError`."""
+        names = ("max_tokens", "temperature", "top_p", "presence_penalty", "frequency_penalty")
+        given: dict[str, Any] = {name: getattr(self, name) for name in names} | {
+            "seed": None if self.seed is None else self.seed % SEEDS,
+            "stop": stops_of(self.stop) or None,
+            "logit_bias": bias_of(self.logit_bias) or None,
+        }
+        return {name: value for name, value in (given | more).items() if value is not None}
 
 
 class Function(Body):
@@ -205,6 +232,16 @@ def in_order(talk: Iterable[tuple[Turn, str | None]]) -> tuple[Turn, ...]:
             order = {call.id: place for place, call in enumerate(turn.calls)}
             turns.append(turn)
     return tuple(turns)
+
+
+def arguments_of(call: Call) -> dict[str, Any]:
+    """A call's arguments; none where they were cut off, are no object, or hold numbers that JSON cannot write."""
+    try:
+        arguments = json.loads(call.arguments)
+        to_json(arguments)
+    except (ValueError, RecursionError):
+        return {}
+    return arguments if isinstance(arguments, dict) else {}
 
 
 def finish_reason(answer: Answer) -> str:

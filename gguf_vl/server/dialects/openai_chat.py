@@ -18,7 +18,7 @@ from gguf_vl.errors import GgufVlError, UsageError
 from gguf_vl.server.answers import Answer, begun, unless_gone, whole
 from gguf_vl.server.asked import Asked, Turn
 from gguf_vl.server.dialects import openai
-from gguf_vl.server.dialects.openai import Body, FunctionTool, Json, StreamOptions
+from gguf_vl.server.dialects.openai import Body, FunctionTool, Generation, Json, StreamOptions
 from gguf_vl.server.failures import failure_of
 from gguf_vl.server.service import Events, Located, Service
 from gguf_vl.types import Call, CallArguments, CallStarted, Event, Finished, Likely, Progress, Role, Text, Thinking
@@ -44,23 +44,11 @@ class Message(Body):
     tool_call_id: str | None = None
 
 
-class ChatCompletion(Body):
+class ChatCompletion(Generation):
     """The body. Of the fields below the line, which OpenAI does not have, most are those of llama.cpp and vLLM."""
 
-    model: str = ""
     messages: list[Message] = Field(min_length=1)
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    n: int | None = Field(None, ge=1, le=16)
-    max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, le=10)
-    top_p: float | None = Field(None, ge=0, le=1)
-    presence_penalty: float | None = Field(None, ge=-10, le=10)
-    frequency_penalty: float | None = Field(None, ge=-10, le=10)
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    logit_bias: dict[str, float] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: dict[str, Any] | None = None
@@ -83,15 +71,7 @@ def asked_of(body: ChatCompletion) -> Asked:
     for name in _SILENT:
         if getattr(body, name, None) not in (None, [], ["text"]):
             raise UsageError(f"The field {name} is not followed here.", "Leave it out.")
-    given = {
-        "max_tokens": body.max_completion_tokens or body.max_tokens,
-        "seed": None if body.seed is None else body.seed % openai.SEEDS,
-        "stop": openai.stops_of(body.stop) or None,
-        "logit_bias": openai.bias_of(body.logit_bias) or None,
-    } | {
-        name: getattr(body, name)
-        for name in ("temperature top_p top_k min_p presence_penalty frequency_penalty repetition_penalty".split())
-    }
+    more = {name: getattr(body, name) for name in ("top_k", "min_p", "repetition_penalty")}
     options = {
         "schema": openai.schema_of(body.response_format),
         "grammar": body.grammar,
@@ -102,7 +82,7 @@ def asked_of(body: ChatCompletion) -> Asked:
     return Asked(
         body.model,
         turns_of(body.messages),
-        {name: value for name, value in given.items() if value is not None},
+        body.sampling(max_tokens=body.max_completion_tokens or body.max_tokens, **more),
         options | {"parallel_tool_calls": body.parallel_tool_calls is not False},
         tools=openai.tools_of(body.tools or ()),
         tool_choice=openai.tool_choice_of(body.tool_choice),

@@ -17,28 +17,16 @@ from gguf_vl.errors import GgufVlError, UsageError
 from gguf_vl.server.answers import Answer, begun, unless_gone, whole
 from gguf_vl.server.asked import Asked, Turn
 from gguf_vl.server.dialects import openai
-from gguf_vl.server.dialects.openai import Body, Json, StreamOptions
+from gguf_vl.server.dialects.openai import Generation, Json, StreamOptions
 from gguf_vl.server.failures import failure_of
 from gguf_vl.server.service import Events, Service
 from gguf_vl.types import Finished, Likely, Text
 
 
-class Completion(Body):
+class Completion(Generation):
     """The body."""
 
-    model: str = ""
     prompt: str | list[str]
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    n: int | None = Field(None, ge=1, le=16)
-    max_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, le=10)
-    top_p: float | None = Field(None, ge=0, le=1)
-    presence_penalty: float | None = Field(None, ge=-10, le=10)
-    frequency_penalty: float | None = Field(None, ge=-10, le=10)
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    logit_bias: dict[str, float] | None = None
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool | None = None
     suffix: str | None = None
@@ -51,15 +39,10 @@ def asked_of(body: Completion) -> Asked:
         raise UsageError(f"There are {len(prompts)} prompts in one request.", "Send one; for several answers use n.")
     if body.suffix:
         raise UsageError("The field suffix is not followed here.", "Leave it out.")
-    names = ("max_tokens", "temperature", "top_p", "presence_penalty", "frequency_penalty")
-    given: dict[str, Any] = {name: getattr(body, name) for name in names}
-    given["seed"] = None if body.seed is None else body.seed % openai.SEEDS
-    given["stop"] = openai.stops_of(body.stop) or None
-    given["logit_bias"] = openai.bias_of(body.logit_bias) or None
     return Asked(
         body.model,
         (Turn("user", (prompts[0],)),),
-        {name: value for name, value in given.items() if value is not None},
+        body.sampling(),
         {"n_likely": body.logprobs},
         n=body.n or 1,
     )
