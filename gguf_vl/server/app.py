@@ -20,6 +20,7 @@ from gguf_vl.server.answers import ClientLeft
 from gguf_vl.server.dialects import (
     anthropic,
     ollama,
+    ollama_models,
     openai,
     openai_chat,
     openai_completions,
@@ -74,9 +75,9 @@ def make_app(
             await service.end()
 
     app = FastAPI(title="gguf-vl", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    for dialect in (openai_chat, openai_responses, openai_completions, openai_models, anthropic, plain, own):
+    for dialect in (openai_chat, openai_responses, openai_completions, openai_models, anthropic, plain, own, ollama):
         app.include_router(dialect.router(service))
-    app.include_router(ollama.router(service, pulls))
+    app.include_router(ollama_models.router(service, pulls))
     metrics = Metrics()
     app.include_router(watching.router(service, metrics, start))
     app.include_router(page_files.router())

@@ -1,16 +1,14 @@
-"""Ollama's interface: `/api/chat`, `/api/generate`, `/api/embed` and what is asked about models. Streams are NDJSON."""
+"""Ollama's interface to a model: `/api/chat`, `/api/generate`, `/api/embed`. Streams are NDJSON."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import json
 import math
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Request
@@ -18,22 +16,15 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import BeforeValidator, Field
 
-from gguf_vl import __version__
-from gguf_vl.engine.client import Engine
 from gguf_vl.errors import GgufVlError, UsageError
-from gguf_vl.runtime.engines import PlannedEngine
-from gguf_vl.runtime.models import Installed
 from gguf_vl.server.answers import Answer, begun, unless_gone, whole
 from gguf_vl.server.asked import Asked, Shown, Turn
 from gguf_vl.server.dialects import openai
 from gguf_vl.server.dialects.openai import Body, FunctionTool
 from gguf_vl.server.failures import Failure, failure_of
-from gguf_vl.server.pulling import Pulls, Told
 from gguf_vl.server.service import Events, Service
-from gguf_vl.types import MAIN, Allocation, Call, CallEnded, Finished, Likely, Text, Thinking
+from gguf_vl.types import Call, CallEnded, Finished, Likely, Text, Thinking
 
-SPEAKS = "0.13.0"
-"""The version of Ollama whose interface this is: clients compare it with what they need."""
 _OPTIONS = {
     "num_predict": "max_tokens",
     "temperature": "temperature",
@@ -49,7 +40,7 @@ _OPTIONS = {
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)"
 _DURATION = re.compile(rf"([+-]?)((?:{_PART})+)")
-_LONGEST_S = 2.0**63 / 1e9
+LONGEST_S = 2.0**63 / 1e9
 """Go's longest duration, some 292 years: Ollama's "for ever"."""
 
 
@@ -131,21 +122,6 @@ class EmbedOne(Body):
     keep_alive: float | str | None = None
 
 
-class Pull(Body):
-    """A model to be fetched: by a name of the catalogue, Ollama's for it, or `hf.co/owner/repo:quant`."""
-
-    model: str = ""
-    name: str = ""
-    stream: bool = True
-
-
-class Show(Body):
-    """A model that is asked about."""
-
-    model: str = ""
-    name: str = ""
-
-
 def error_body(failure: Failure) -> dict[str, Any]:
     """An error as Ollama's clients expect it."""
     return {"error": failure.message}
@@ -223,7 +199,7 @@ def seconds_of(keep_alive: float | str) -> float | None:
     seconds = _seconds(keep_alive.strip()) if isinstance(keep_alive, str) else keep_alive
     if math.isnan(seconds):
         raise UsageError(f"The keep_alive is {str(keep_alive)[:80]!r}.", "Give seconds, or 1h30m, or -1 for ever.")
-    return seconds if 0 <= seconds < _LONGEST_S else None
+    return seconds if 0 <= seconds < LONGEST_S else None
 
 
 def _seconds(duration: str) -> float:
@@ -236,7 +212,7 @@ def _seconds(duration: str) -> float:
     return -seconds if found[1] == "-" else seconds
 
 
-class _JsonRoute(APIRoute):
+class JsonRoute(APIRoute):
     """Takes any body for JSON, as Ollama does: its documentation's lines for curl do not say what they send."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -270,9 +246,9 @@ class _Kept:
             self._service.serving.keep(self._name, self.idle_s)
 
 
-def router(service: Service, pulls: Pulls) -> APIRouter:
+def router(service: Service) -> APIRouter:
     """The endpoints."""
-    routes = APIRouter(tags=["Ollama"], route_class=_JsonRoute)
+    routes = APIRouter(tags=["Ollama"], route_class=JsonRoute)
 
     async def answer(http: Request, body: Common, asked: Asked, stream: type[_Stream]) -> Response:
         """The answer; where nothing is asked, the model is only loaded, or unloaded."""
@@ -317,135 +293,12 @@ def router(service: Service, pulls: Pulls) -> APIRouter:
             [found] = await unless_gone(http, service.embed(body.model, [body.prompt]))
         return {"embedding": found.values}
 
-    @routes.get("/api/tags", summary="Models that are here")
-    async def tags() -> dict[str, Any]:
-        return {"models": [_entry(each) for each in await asyncio.to_thread(service.models.installed)]}
-
-    @routes.get("/api/ps", summary="The model that is loaded")
-    async def ps() -> dict[str, Any]:
-        name, engine = service.serving.loaded, service.serving.engine
-        if not name or not engine:
-            return {"models": []}
-        left_s = engine.idle_left_s
-        expires = datetime.now(UTC) + timedelta(seconds=_LONGEST_S if left_s is None else left_s)
-        more = {"expires_at": _stamp(expires), "context_length": engine.settings.n_ctx}
-        return {"models": [_entry(service.models.find(name)) | _sizes(engine) | more]}
-
-    @routes.post("/api/show", summary="About a model")
-    async def show(body: Show) -> dict[str, Any]:
-        return _about(service.models.find(body.model or body.name))
-
-    @routes.post("/api/pull", summary="Fetch a model, where the operator allows it")
-    async def pull(body: Pull, http: Request) -> Response:
-        steps = pulls.pull(body.model or body.name)
-        if body.stream:
-            first = await unless_gone(http, anext(steps, None))
-            return StreamingResponse(_pulled(first, steps), media_type="application/x-ndjson")
-        await unless_gone(http, _to_the_end(steps))
-        return JSONResponse({"status": "success"})
-
-    @routes.get("/api/version", summary="The interface's version")
-    async def version() -> dict[str, str]:
-        return {"version": SPEAKS, "server": f"gguf-vl {__version__}"}
-
     return routes
 
 
-async def _to_the_end(steps: AsyncGenerator[Told, None]) -> None:
-    async with aclosing(steps):
-        async for _ in steps:
-            pass
-
-
-async def _pulled(first: Told | None, steps: AsyncGenerator[Told, None]) -> AsyncIterator[bytes]:
-    """The lines about a pull. What fails now can only be told in the stream."""
-    yield _line({"status": "pulling manifest"})
-    try:
-        async with aclosing(steps):
-            if first is not None:
-                yield _line(_step(first))
-            async for told in steps:
-                yield _line(_step(told))
-        yield _line({"status": "success"})
-    except GgufVlError as error:
-        yield _line(error_body(failure_of(error)))
-
-
-def _step(told: Told) -> dict[str, Any]:
-    """Ollama's own client cuts its label out of a digest, so each file has one."""
-    if isinstance(told, str):
-        return {"status": told}
-    digest = told.sha256 or hashlib.sha256(told.name.encode()).hexdigest()
-    return {"status": f"pulling {told.name}", "digest": f"sha256:{digest}", "total": told.total, "completed": told.done}
-
-
-def _stamp(when: datetime) -> str:
+def stamp(when: datetime) -> str:
+    """A time as Go writes it."""
     return when.isoformat().replace("+00:00", "Z")
-
-
-def _entry(installed: Installed) -> dict[str, Any]:
-    local = installed.local
-    changed = datetime.fromtimestamp(local.model.stat().st_mtime, UTC)
-    receipt = local.receipt
-    return {
-        "name": installed.name,
-        "model": installed.name,
-        "modified_at": _stamp(changed),
-        "size": local.n_bytes,
-        "digest": (receipt and receipt.model.sha256) or _stand_in(installed),
-        "details": _details(installed),
-    }
-
-
-def _stand_in(installed: Installed) -> str:
-    """A digest for a model that has none written down: Ollama's own program cuts its ids out of them."""
-    return hashlib.sha256(f"{installed.name} {installed.local.n_bytes}".encode()).hexdigest()
-
-
-def _sizes(engine: Engine) -> dict[str, int]:
-    """What the loaded model takes in all and on GPUs, in bytes: measured, or else planned; nothing where nothing is
-    known.
-    """
-    parts: Sequence[Allocation] = engine.info.used.buffers if engine.info else ()
-    if not parts and isinstance(engine, PlannedEngine):
-        parts = engine.planned.plan.allocations
-    in_all = {"size": sum(each.n_bytes for each in parts)} if parts else {}
-    return in_all | {"size_vram": sum(each.n_bytes for each in parts if each.device != MAIN)}
-
-
-def _details(installed: Installed) -> dict[str, Any]:
-    text = installed.local.text
-    n_parameters = sum(tensor.n_elements for tensor in text.tensors)
-    return {
-        "parent_model": "",
-        "format": "gguf",
-        "family": text.architecture,
-        "families": [text.architecture],
-        "parameter_size": f"{n_parameters / 1e9:.1f}B" if n_parameters >= 1e9 else f"{n_parameters / 1e6:.1f}M",
-        "quantization_level": text.quantisation,
-    }
-
-
-def _about(installed: Installed) -> dict[str, Any]:
-    text, known = installed.local.text, installed.known
-    architecture = text.architecture
-    sees = ["vision"] if installed.local.projector else []
-    thinks = ["thinking"] if known and known.thinking else []
-    return {
-        "modelfile": "",
-        "parameters": "",
-        "template": text.chat_template or "",
-        "details": _details(installed),
-        "model_info": {
-            "general.architecture": architecture,
-            "general.parameter_count": sum(tensor.n_elements for tensor in text.tensors),
-            f"{architecture}.context_length": text.n_ctx_train,
-            f"{architecture}.embedding_length": text.n_embd,
-            f"{architecture}.block_count": text.n_layer,
-        },
-        "capabilities": ["completion", *sees, "tools", *thinks],
-        "modified_at": _entry(installed)["modified_at"],
-    }
 
 
 class _Stream:
@@ -479,20 +332,20 @@ class _Stream:
                         case Text(text):
                             told = {"logprobs": openai.logprobs_of(likely)} if likely else {}
                             likely = []
-                            yield _line(self.part(text) | told)
+                            yield line(self.part(text) | told)
                         case Thinking(text):
-                            yield _line(self.part("", thinking=text))
+                            yield line(self.part("", thinking=text))
                         case Likely():
                             likely.append(event)
                         case CallEnded(index):
-                            yield _line(self.part("", tool_calls=[_call(index, answer.calls[index])]))
+                            yield line(self.part("", tool_calls=[_call(index, answer.calls[index])]))
                         case Finished():
-                            yield _line(self.part("") | self._end(event))
+                            yield line(self.part("") | self._end(event))
         except GgufVlError as error:
-            yield _line(error_body(failure_of(error)))
+            yield line(error_body(failure_of(error)))
 
     def _head(self) -> dict[str, Any]:
-        return {"model": self._name, "created_at": _stamp(datetime.now(UTC)), "done": False}
+        return {"model": self._name, "created_at": stamp(datetime.now(UTC)), "done": False}
 
     def _end(self, end: Finished) -> dict[str, Any]:
         """Durations are nanoseconds."""
@@ -534,6 +387,6 @@ def _call(number: int, call: Call) -> dict[str, Any]:
     return {"id": call.id, "function": function}
 
 
-def _line(data: dict[str, Any]) -> bytes:
-    """In ASCII: clients end lines at U+2028 and the like, too."""
+def line(data: dict[str, Any]) -> bytes:
+    """A line of a stream. In ASCII: clients end lines at U+2028 and the like, too."""
     return json.dumps(data, separators=(",", ":")).encode() + b"\n"
