@@ -12,6 +12,7 @@ from typing import Any
 from playwright.sync_api import ConsoleMessage, Page, Request
 
 CHROMIUM = shutil.which("chromium")
+_NEWS = Path(__file__).with_name("held.js")
 _SCRIPT = Path(__file__).with_name("scripted.js")
 _TRANSFER = """([files, texts]) => {
     const transfer = new DataTransfer();
@@ -69,6 +70,22 @@ class Heard:
     def elsewhere(self, address: str) -> list[str]:
         """Requests to anywhere but the server."""
         return [url for url in self.requests if not url.startswith((address + "/", "blob:", "data:"))]
+
+
+class News:
+    """What other tabs tell a page: it comes late while it is held. To be made before the page is opened."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        page.add_init_script(_NEWS.read_text(encoding="utf-8"))
+
+    def hold(self) -> None:
+        """Let nothing in from now on."""
+        self._page.evaluate("() => { news.isHeld = true }")
+
+    def release(self) -> None:
+        """Let in what was held, and what comes."""
+        self._page.evaluate("() => news.release()")
 
 
 class Script:

@@ -16,8 +16,8 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from gguf_vl.server import page_files
 from tests.scenes import png, scene
-from tests.server.browser import CHROMIUM, Heard, Script, drop, paste
-from tests.server.conftest import Serve, Start
+from tests.server.browser import CHROMIUM, Heard, News, Script, drop, paste
+from tests.server.conftest import Serve, Start, eventually
 
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="chromium is not here")
 
@@ -591,27 +591,55 @@ def answered(page: Page, script: Script, question: str, answer: str, **delta: An
 
 
 @needs_chromium
-def test_two_tabs_that_are_answered_in_one_chat_lose_nothing(page: Page, script: Script, other: Page) -> None:
+@pytest.mark.parametrize(
+    ("knows", "shown"), [(False, ["Hello!", "From that"]), (True, ["Hello!", "From this", "From that"])]
+)
+def test_two_tabs_that_are_answered_in_one_chat_lose_nothing(
+    page: Page, script: Script, other: Page, knows: bool, shown: list[str]
+) -> None:
+    """Where the other tab knows of the question here, its own follows that one; else it stands beside it."""
+    news, news_there, there = News(page), News(other), Script(other)
     opened(page)
     answered(page, script, "Hello!", "Hi")
-    there = Script(other)
     opened(other, page.url)
-    ask(page, "From here")
+    expect(other.locator(".answer .written")).to_have_text("Hi")
+    if not knows:
+        news_there.hold()
+    ask(page, "From this")
     script.wait(2)
-    ask(other, "From there")
+    if knows:
+        expect(other.locator(".question .text").last).to_have_text("From this")
+    ask(other, "From that")
     there.wait()
-    script.say("answer to here")
-    there.say("answer ")
+    news_there.release()
+    learns(page, "From that")
+    learns(other, "From this")
+    news.hold()
+    news_there.hold()
+    script.say("answer-to-this")
+    there.say("answer-")
     script.end()
-    assert last_answer(page) == "answer to here"
-    there.say("to there")
+    assert last_answer(page) == "answer-to-this"
+    eventually(lambda: "answer-to-this" in kept_messages(page))
+    there.say("to-that")
     there.end()
-    assert last_answer(other) == "answer to there"
+    assert last_answer(other) == "answer-to-that"
+    eventually(lambda: "answer-to-that" in kept_messages(other))
+    news.release()
+    news_there.release()
+    learns(page, "answer-to-that")
+    learns(other, "answer-to-this")
     for tab in (page, other):
         tab.reload()
-        expect(tab.locator(".message")).to_have_count(4)
-        expect(tab.locator(".question .turns")).to_have_count(2)
-        assert kept_messages(tab) == {"Hello!", "Hi", "From here", "answer to here", "From there", "answer to there"}
+        expect(tab.locator(".question .text")).to_have_text(shown)
+        assert last_answer(tab) == "answer-to-that"
+        assert kept_messages(tab) == {"Hello!", "Hi", "From this", "answer-to-this", "From that", "answer-to-that"}
+
+
+def learns(page: Page, words: str) -> None:
+    """Wait until a tab knows of a message with these words."""
+    page.fill("#search", words)
+    expect(page.locator("#chats a")).to_have_count(1)
 
 
 def kept_messages(page: Page) -> set[str]:
