@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -74,7 +74,14 @@ def make_app(
             await asyncio.gather(starting, return_exceptions=True)
             await service.end()
 
-    app = FastAPI(title="gguf-vl", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="gguf-vl",
+        version=__version__,
+        lifespan=lifespan,
+        default_response_class=openai.Json,
+        docs_url=None,
+        redoc_url=None,
+    )
     for dialect in (openai_chat, openai_responses, openai_completions, openai_models, anthropic, plain, own, ollama):
         app.include_router(dialect.router(service))
     app.include_router(ollama_models.router(service, pulls))
@@ -108,7 +115,7 @@ def respond(path: str, failure: Failure) -> Response:
     body = next(shape for beginning, _, shape in _DIALECTS if path.startswith(beginning))(failure)
     told = body.get("error")
     (told if isinstance(told, dict) else body).update(failure.more)
-    return JSONResponse(body, failure.status, failure.headers)
+    return openai.Json(body, failure.status, failure.headers)
 
 
 async def _on_error(http: Request, error: Exception) -> Response:

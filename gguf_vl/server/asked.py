@@ -18,6 +18,11 @@ class Shown:
     detail: Detail | None = None
 
 
+def base64_or_named(picture: str) -> Shown:
+    """A picture in bare base64, where it is not a `data:` URI, a URL or an uploaded one's id."""
+    return Shown(picture if picture.startswith("pic_") or ":" in picture[:16] else f"data:;base64,{picture}")
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """A message, its pictures not read yet."""

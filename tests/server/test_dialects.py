@@ -96,6 +96,11 @@ async def test_half_a_surrogate_pair_goes_back_as_it_came() -> None:
         assert kept == responded
         for path in ("/v1/chat/completions", "/v1/messages"):
             assert rb"yes\ud800" in (await post(served, path, ASKED[path])).content
+        for path, body in (("/api/chat", TALK), ("/api/generate", {"prompt": half})):
+            found = (await post(served, path, body | {"model": half, "stream": False})).json()
+            assert (found["model"], found.get("response") or found["message"]["content"]) == (half, f"yes{half}")
+        assert (await post(served, "/api/embed", {"model": half, "input": []})).json()["model"] == half
+        assert (await post(served, "/api/v1/chat", {"question": "?"})).json()["response"] == f"yes{half}"
 
 
 async def test_a_response_that_is_not_kept_is_no_missing_model() -> None:

@@ -12,15 +12,15 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import BeforeValidator, Field
 
 from gguf_vl.errors import GgufVlError, UsageError
 from gguf_vl.server.answers import Answer, begun, unless_gone, whole
-from gguf_vl.server.asked import Asked, Shown, Turn
+from gguf_vl.server.asked import Asked, Shown, Turn, base64_or_named
 from gguf_vl.server.dialects import openai
-from gguf_vl.server.dialects.openai import Body, FunctionTool
+from gguf_vl.server.dialects.openai import Body, FunctionTool, Json
 from gguf_vl.server.failures import Failure, failure_of
 from gguf_vl.server.service import Events, Service
 from gguf_vl.types import Call, CallEnded, Finished, Likely, Text, Thinking
@@ -148,12 +148,7 @@ def _asked(body: Common, turns: list[Turn], **more: Any) -> Asked:
 
 def _content(text: str, images: list[str] | None) -> tuple[str | Shown, ...]:
     """Pictures come before the text, as Ollama puts them."""
-    return (*(Shown(_picture(each)) for each in images or ()), *((text,) if text else ()))
-
-
-def _picture(image: str) -> str:
-    """Bare base64, where it is not a `data:` URI, an URL or an uploaded one's id."""
-    return image if image.startswith("pic_") or ":" in image[:16] else f"data:;base64,{image}"
+    return (*map(base64_or_named, images or ()), *((text,) if text else ()))
 
 
 def _calls(message: Message) -> tuple[Call, ...]:
@@ -258,10 +253,10 @@ def router(service: Service) -> APIRouter:
             if not any(turn.content for turn in asked.turns):
                 reason = "unload" if kept.idle_s == 0 else "load"
                 await unless_gone(http, service.unload(name) if reason == "unload" else service.load(name))
-                return JSONResponse(lines.part("") | {"done": True, "done_reason": reason})
+                return Json(lines.part("") | {"done": True, "done_reason": reason})
             if not body.stream:
                 [found] = await unless_gone(http, whole(service.answer(asked)))
-                return JSONResponse(lines.whole(found))
+                return Json(lines.whole(found))
             events = await unless_gone(http, begun(service.answer(asked)))
         return StreamingResponse(lines.lines(events), media_type="application/x-ndjson")
 
@@ -388,5 +383,5 @@ def _call(number: int, call: Call) -> dict[str, Any]:
 
 
 def line(data: dict[str, Any]) -> bytes:
-    """A line of a stream. In ASCII: clients end lines at U+2028 and the like, too."""
-    return json.dumps(data, separators=(",", ":")).encode() + b"\n"
+    """A line of a stream."""
+    return openai.to_json(data) + b"\n"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from gguf_vl import __version__
 from gguf_vl.engine.client import Engine
@@ -19,7 +19,7 @@ from gguf_vl.runtime.engines import PlannedEngine
 from gguf_vl.runtime.models import Installed
 from gguf_vl.server.answers import unless_gone
 from gguf_vl.server.dialects.ollama import LONGEST_S, JsonRoute, error_body, line, stamp
-from gguf_vl.server.dialects.openai import Body
+from gguf_vl.server.dialects.openai import Body, Json
 from gguf_vl.server.failures import failure_of
 from gguf_vl.server.pulling import Pulls, Told
 from gguf_vl.server.service import Service
@@ -73,7 +73,7 @@ def router(service: Service, pulls: Pulls) -> APIRouter:
             first = await unless_gone(http, anext(steps, None))
             return StreamingResponse(_pulled(first, steps), media_type="application/x-ndjson")
         await unless_gone(http, _to_the_end(steps))
-        return JSONResponse({"status": "success"})
+        return Json({"status": "success"})
 
     @routes.get("/api/version", summary="The interface's version")
     async def version() -> dict[str, str]:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from gguf_vl.errors import UsageError
 from gguf_vl.server.answers import Answer, unless_gone, whole
-from gguf_vl.server.asked import Asked, Shown, Turn
+from gguf_vl.server.asked import Asked, Shown, Turn, base64_or_named
 from gguf_vl.server.dialects.openai import Body
 from gguf_vl.server.failures import Failure
 from gguf_vl.server.service import Service
@@ -62,11 +62,9 @@ def router(service: Service) -> APIRouter:
         }
 
     @routes.post("/api/v1/chat", summary="Ask about a picture, as JSON")
-    async def chat(body: Question, http: Request) -> dict[str, str]:
-        image = body.image
-        if image and ":" not in image[:16] and not image.startswith("pic_"):
-            image = f"data:;base64,{image}"
-        answer = await answered(http, body.model, *([Shown(image)] if image else []), body.question)
+    async def chat(body: Question, http: Request) -> dict[str, Any]:
+        pictures = [base64_or_named(body.image)] if body.image else []
+        answer = await answered(http, body.model, *pictures, body.question)
         name = service.models.find(body.model).name
         return {"response": answer.text, "timestamp": datetime.now(UTC).isoformat(), "model": name}
 
