@@ -4,7 +4,7 @@ import { thumbnail } from "./chips.js";
 import { copyButton } from "./clipboard.js";
 import { h, s } from "./dom.js";
 
-const COLOURS = 7; // style.css has so many, which colour-blind people can tell apart; then they come again, dashed
+const COLOURS = 7; // talk.css has so many, which colour-blind people can tell apart; then they come again, dashed
 const BADGE = 9; // pixels on the screen
 
 /**
