@@ -1,4 +1,4 @@
-"""What tests of the web page need: pictures given to it, answers told piece by piece, what its browser complains of."""
+"""What tests of the web page need: questions asked, pictures given, answers told piece by piece, complaints heard."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import ConsoleMessage, Page, Request
+import pytest
+from playwright.sync_api import ConsoleMessage, Page, Request, expect
+
+from tests.scenes import png, scene
 
 CHROMIUM = shutil.which("chromium")
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="chromium is not here")
+RED = png(scene("red circle"))
 _NEWS = Path(__file__).with_name("held.js")
 _SCRIPT = Path(__file__).with_name("scripted.js")
 _TRANSFER = """([files, texts]) => {
@@ -153,3 +158,33 @@ class Script:
     def tear(self) -> None:
         """Cut the connection."""
         self._page.evaluate("() => { script.close() }")
+
+
+def opened(page: Page, path: str = "/") -> Page:
+    """The page, with its models known."""
+    page.goto(path)
+    expect(page.locator("#model-name")).to_have_text("pocket")
+    return page
+
+
+def ask(page: Page, question: str) -> None:
+    page.fill("#text", question)
+    page.press("#text", "Enter")
+
+
+def last_answer(page: Page) -> str:
+    """The last answer, when it is whole."""
+    answer = page.locator(".answer").last
+    expect(answer).to_have_attribute("aria-busy", "false")
+    return answer.locator(".written").inner_text()
+
+
+def answered(page: Page, script: Script, question: str, answer: str, **delta: Any) -> None:
+    """Ask, and wait for that answer."""
+    ask(page, question)
+    script.wait()
+    script.say(answer)
+    if delta:
+        script.delta(**delta)
+    script.end()
+    last_answer(page)
