@@ -7,20 +7,20 @@ import logging
 import math
 import uuid
 from array import array
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 from gguf_vl.engine.health import Deaths, Use, Worker
+from gguf_vl.engine.pending import AllPending, Outcome, Pending
 from gguf_vl.engine.process import Connection, WorkerProcess
 from gguf_vl.engine.protocol import (
     AskStats,
     Cancel,
     Command,
     Count,
-    Counted,
     Embed,
     Embedded,
     Failed,
@@ -29,15 +29,11 @@ from gguf_vl.engine.protocol import (
     Loading,
     LogLine,
     Prepare,
-    Prepared,
-    Published,
     Ready,
-    Stats,
     Step,
     Tokenize,
-    Tokenized,
 )
-from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, UsageError, from_plain
+from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, from_plain
 from gguf_vl.types import (
     Embedding,
     EngineInfo,
@@ -47,7 +43,6 @@ from gguf_vl.types import (
     Finished,
     Message,
     Request,
-    Timings,
     Usage,
 )
 
@@ -69,30 +64,10 @@ def _was_closed() -> EngineError:
     return EngineError("The engine was closed.", "Make a new one.")
 
 
-_NOTHING_YET = Finished("cancelled", Usage(0, 0, 0), Timings(0.0, 0.0, 0.0, None))
-
-
 def _seen(task: asyncio.Task[Any]) -> None:
     """Look at a task's end, so that asyncio does not complain where nobody waits for it."""
     if not task.cancelled():
         task.exception()
-
-
-async def _arrival(pending: _Pending) -> Any:
-    arrived = await pending.arrivals.get()
-    if isinstance(arrived, Exception):
-        raise arrived
-    return arrived
-
-
-class _Pending:
-    """A request whose end has not come yet."""
-
-    def __init__(self) -> None:
-        self.arrivals: asyncio.Queue[Any] = asyncio.Queue()
-        self.so_far = _NOTHING_YET
-        self.sending: asyncio.Task[None] | None = None
-        self.worker: Worker | None = None  # once it was sent
 
 
 class Engine:
@@ -126,7 +101,7 @@ class Engine:
         self._deaths = Deaths(rest_s)
         self._worker: Worker | None = None  # none that is being ended
         self._reader: asyncio.Task[None] | None = None
-        self._pending: dict[str, _Pending] = {}
+        self._pending = AllPending()
         self._loading: asyncio.Task[EngineInfo] | None = None
         self._closed = False
 
@@ -279,9 +254,8 @@ class Engine:
         `pocket`, it took the next request 31 ms after a picture of 1,024 tokens was cancelled in mid-encoding, 82 ms
         after one of 4,096. Unknown ids are ignored.
         """
-        pending = self._pending.pop(id, None)
-        if pending:
-            pending.arrivals.put_nowait(pending.so_far)
+        if pending := self._pending.pop(id):
+            pending.put(pending.so_far)
             if pending.worker:
                 await pending.worker.connection.send(Cancel(id))
 
@@ -291,10 +265,10 @@ class Engine:
         if worker is None:
             return EngineStats(0, 0, 0, 0, 0, 0)
         id = uuid.uuid4().hex
-        with self._awaiting(id) as pending:
+        with self._pending.awaiting(id) as pending:
             pending.worker = worker
             await worker.connection.send(AskStats(id))
-            stats: EngineStats = await _arrival(pending)
+            stats: EngineStats = await pending.arrival()
             return stats
 
     async def close(self) -> None:
@@ -312,40 +286,29 @@ class Engine:
         The request can be cancelled from the start, also while the model loads. Leaving before its end cancels it.
         """
         self._use.now()
-        with self._awaiting(id) as pending:
+        with self._pending.awaiting(id) as pending:
             pending.sending = asyncio.create_task(self._send_when_loaded(id, pending, command))
             try:
-                yield lambda: _arrival(pending)
+                yield pending.arrival
             finally:
                 self._use.now()
                 pending.sending.cancel()
-                if self._pending.get(id) is pending:
+                if self._pending.has(id, pending):
                     await self.cancel(id)
 
-    @contextmanager
-    def _awaiting(self, id: str) -> Iterator[_Pending]:
-        if id in self._pending:
-            raise UsageError(f"A request with the id {id!r} is under way already.", "Give each an id of its own.")
-        pending = self._pending[id] = _Pending()
-        try:
-            yield pending
-        finally:
-            if self._pending.get(id) is pending:
-                del self._pending[id]
-
-    async def _send_when_loaded(self, id: str, pending: _Pending, command: Command) -> None:
+    async def _send_when_loaded(self, id: str, pending: Pending, command: Command) -> None:
         try:
             worker = None
             while worker is None:  # it may be gone again as soon as it has started
                 await self.start()
                 worker = self._loaded
-            if self._pending.get(id) is pending:
+            if self._pending.has(id, pending):
                 pending.worker = worker
                 await worker.connection.send(command)
         except Exception as error:  # noqa: BLE001  it is the waiting caller's
-            if self._pending.get(id) is pending:
-                del self._pending[id]
-            pending.arrivals.put_nowait(error)
+            if self._pending.has(id, pending):
+                self._pending.pop(id)
+            pending.put(error)
 
     async def _read(self, worker: Worker) -> None:
         """Take the worker's reports until it is gone; then end what it leaves undone."""
@@ -355,9 +318,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001  nobody who waits may wait for ever
             failure = error
         watcher.cancel()
-        left = {id: pending for id, pending in self._pending.items() if pending.worker is worker}
-        for id in left:
-            del self._pending[id]
+        left = self._pending.pop_of(worker)
         self._worker = None
         self._use.begin_anew()
         how = await worker.connection.close()
@@ -367,8 +328,8 @@ class Engine:
         if not worker.is_loaded:
             worker.info.set_exception(failure)
             worker.info.exception()  # seen: nobody may be waiting
-        for pending in left.values():
-            pending.arrivals.put_nowait(failure)
+        for pending in left:
+            pending.put(failure)
 
     async def _take_reports(self, worker: Worker) -> Exception | None:
         """Returns, when the worker is gone, the error that loading ended with, where it said one."""
@@ -395,34 +356,9 @@ class Engine:
                     self._deliver(report)
         return failure
 
-    def _deliver(self, report: Published | Prepared | Counted | Embedded | Tokenized | Stats | Failed) -> None:
-        """Hand a report to the request it belongs to, and forget the request with its last."""
-        pending = self._pending.get(report.id)
-        if pending is None:
-            return  # cancelled in the meantime
-        match report:
-            case Published(_, events, so_far):
-                pending.so_far = so_far
-                arrivals: tuple[Any, ...] = events
-            case Stats(_, stats):
-                arrivals = (stats,)
-            case Prepared():
-                arrivals = (None,)
-            case Counted(_, usage):
-                arrivals = (usage,)
-            case Embedded():
-                arrivals = (report,)
-            case Tokenized(_, tokens):
-                arrivals = (tokens,)
-            case Failed(_, error):
-                arrivals = (from_plain(error),)
-        last = arrivals[-1] if arrivals and isinstance(arrivals[-1], Finished) else None
-        if last or not isinstance(report, Published):
-            del self._pending[report.id]
-        if isinstance(report, Prepared | Embedded) or (last and last.finish_reason != "cancelled"):
+    def _deliver(self, outcome: Outcome) -> None:
+        if self._pending.deliver(outcome):
             self._deaths.forget()
-        for arrival in arrivals:
-            pending.arrivals.put_nowait(arrival)
 
     async def __aenter__(self) -> Self:
         await self.start()
