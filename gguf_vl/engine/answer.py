@@ -16,15 +16,16 @@ class Answer:
 
     Whole characters only: bytes of a character split over tokens wait for the rest. Text that may turn out to be the
     beginning of a stop string or of a `<think>` tag waits too. `thinking` says that the prompt has already opened the
-    reasoning. `stopped_by` becomes the stop string that has come, which is not part of the answer.
+    reasoning, `begun` that it holds the beginning of the answer itself. `stopped_by` becomes the stop string that has
+    come, which is not part of the answer.
     """
 
-    def __init__(self, *, stop: Sequence[str] = (), thinking: bool = False) -> None:
+    def __init__(self, *, stop: Sequence[str] = (), thinking: bool = False, begun: bool = False) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stop = tuple(filter(None, stop))
         self._thinking = thinking
-        self._begun = False  # whether anything but white space has come in the present part
-        self._may_open = not thinking
+        self._begun = begun  # whether anything but white space has come in the present part
+        self._may_open = not (thinking or begun)
         self._held = ""
         self.stopped_by = ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,14 @@ _MOST_BIAS = 1e30
 class Chooser(Owned):
     """Chooses the tokens of one answer. `thinking` says that the prompt has already opened the reasoning.
 
-    Raises `UsageError` for a grammar, a schema or tools that cannot be, and for two of them at once; for more
-    likelihoods than are told, and for biases that are none.
+    Of an answer that goes on the penalties count the `begun` tokens too, the guard against loops does not. Raises
+    `UsageError` for a grammar, a schema or tools that cannot be, and for two of them at once; where such an answer is
+    to be held to one; for more likelihoods than are told, and for biases that are none.
     """
 
-    def __init__(self, model: Model, request: Request, *, window: int, thinking: bool) -> None:
+    def __init__(
+        self, model: Model, request: Request, *, window: int, thinking: bool, begun: Sequence[int] = ()
+    ) -> None:
         _check(request, model.n_vocab)
         self._model = model
         self._n_likely = request.n_likely
@@ -46,11 +50,18 @@ class Chooser(Owned):
         sampling = request.sampling
         if text := _grammar_text(request):
             is_free = request.tools and request.tool_choice == "auto" and request.schema is None
+            if begun and not is_free:
+                raise UsageError(
+                    "An answer that has begun cannot be held to a grammar, a schema or a call.",
+                    "Leave out that, or the assistant's message at the end.",
+                )
             self._grammar = Grammar(model, text, thinking=thinking, behind=OPEN if is_free else None)
         if request.tools and request.tool_choice == "none" and OPEN in model.special_tokens:
             never = (model.special_tokens[OPEN], -_MOST_BIAS)
             sampling = replace(sampling, logit_bias=(*sampling.logit_bias, never))
         self._sampler = Sampler(model, sampling, window=window)
+        for token in begun:
+            self._sampler.accept(token)
 
     def choose(self, context: Context, row: int) -> int:
         """The next token, from the logits that `row` of the latest batch had asked for."""

@@ -205,9 +205,11 @@ class Engine:
     async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """Answer a request: `Progress`, `Thinking` and `Text` events, and `Finished` as the last.
 
-        Leaving the loop early cancels the request. Raises `DoesNotFit`, `UsageError` or `EngineError` for a request
-        that cannot be answered, `WorkerDied` when the worker dies in the middle; `UsageError`, too, while another one
-        with its id is under way.
+        Where the last message is a text of the assistant's, the answer goes on behind it, and the events carry what is
+        new. Leaving the loop early cancels the request.
+
+        Raises `DoesNotFit`, `UsageError` or `EngineError` for a request that cannot be answered, `WorkerDied` when the
+        worker dies in the middle; `UsageError`, too, while another one with its id is under way.
         """
         async with self._exchange(request.id, Generate(request)) as arrival:
             while not isinstance(event := await arrival(), Finished):

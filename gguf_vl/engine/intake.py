@@ -60,7 +60,9 @@ class Intake:
             sequence.drafter = PromptLookup()
             for part in prompt.parts:
                 sequence.drafter.extend((PICTURE,) if isinstance(part, Picture) else part)
-        sequence.chooser = Chooser(self._model, request, window=self._n_ctx, thinking=prompt.thinking)
+        sequence.chooser = Chooser(
+            self._model, request, window=self._n_ctx, thinking=prompt.thinking, begun=prompt.begun_tokens
+        )
         self._look_back(sequence)
         return sequence
 
@@ -87,7 +89,8 @@ class Intake:
 
     def remember(self, sequence: Sequence) -> None:
         """Know an answer's tokens by its text, however it ended, for a conversation that goes on with it."""
-        self._prompts.remember(sequence.text, sequence.answered)
+        prompt = sequence.prompt
+        self._prompts.remember(prompt.begun + sequence.text, (*prompt.begun_tokens, *sequence.answered))
 
     def _check(self, prompt: Prompt) -> None:
         for part in prompt.parts:

@@ -33,14 +33,22 @@ _RENDERING_S = 5.0
 _THINK = "<think>"
 _ANSWERS = 1024
 """Answers whose tokens are remembered."""
+_LONGEST_CHARACTER = 4
+"""Bytes in UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the model reads, in order. `thinking` says that the template has already opened the model's reasoning."""
+    """What the model reads, in order. `thinking` says that the template has already opened the model's reasoning.
+
+    `begun` is the text of the answer that goes on, empty for a new one; `begun_tokens` are those that spell it, the
+    last of the prompt.
+    """
 
     parts: tuple[tuple[int, ...] | Picture, ...]
     thinking: bool
+    begun: str = ""
+    begun_tokens: tuple[int, ...] = ()
 
     @property
     def n_tokens(self) -> int:
@@ -77,16 +85,28 @@ class PromptBuilder:
         very tokens.
 
         Tokenised anew it may be others, and what was computed for it would be of no use. Only what spells exactly the
-        text is known by it: not thoughts, line breaks that were left out, what a stop string cut off, half a character.
+        text is known by it: not thoughts, line breaks that were left out, what a stop string cut off. A token that ends
+        in the midst of a character, and is the last, gives way to those of what was told of it.
         """
         names = {token: name for name, token in self._model.special_tokens.items()}
         tags = [place for place, token in enumerate(tokens) if token in names]
-        if text and not tags and self._spelled(tokens) == text:
-            self._know(text, tokens)
+        if text and not tags:
+            whole, spelled = self._whole(tokens)
+            if spelled == text:
+                self._know(text, whole)
+            elif spelled and len(whole) < len(tokens) and text.startswith(spelled):
+                self._know(text, (*whole, *self._model.tokenize(text.removeprefix(spelled))))
         for begin, end in pairwise(tags):
             call = tokens[begin + 1 : end]
             if (names[tokens[begin]], names[tokens[end]]) == (OPEN, CLOSE) and (spelled := self._spelled(call)):
                 self._know(spelled, call)
+
+    def _whole(self, tokens: Sequence[int]) -> tuple[Sequence[int], str | None]:
+        """The tokens without the last few, where with these they end in the midst of a character; and their text."""
+        for end in range(len(tokens), max(0, len(tokens) - _LONGEST_CHARACTER), -1):
+            if (spelled := self._spelled(tokens[:end])) is not None:
+                return tokens[:end], spelled
+        return tokens, None
 
     def _spelled(self, tokens: Sequence[int]) -> str | None:
         """The text of these tokens, None where it does not end with a whole character."""
@@ -118,26 +138,34 @@ class PromptBuilder:
     def build(self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), is_open: bool = False) -> Prompt:
         """The prompt that ends where the model's answer begins; where the last message ends so far, if that `is_open`.
 
-        Raises `UsageError` when the template refuses the messages, `EngineError` when it has no place for pictures.
+        A last message that is a text of the assistant's is a begun answer: the prompt ends where that does, behind any
+        reasoning. An empty one is nothing. Raises `UsageError` when the template refuses the messages, `EngineError`
+        when it has no place for pictures.
         """
         for message in messages:
             if message.calls and message.role != "assistant":
                 raise UsageError(f"A message of the role {message.role!r} calls tools.", "Only the assistant's may.")
+        messages, begun = (messages, "") if is_open else _begun_answer(messages)
         texts = _StandIns()
         told, offered = [texts.replace(message) for message in messages], [texts.offer(tool) for tool in tools]
-        rendered = self._render(told, offered, answer_follows=not is_open)
-        if is_open:
+        rendered = self._render(told, offered, answer_follows=not (is_open or begun))
+        if begun:
+            rendered = _before(told[-1]["content"], rendered)
+        elif is_open:
             rendered = rendered.rpartition(self._model.eos_text)[0] or rendered
         opening = rendered.rstrip().rpartition(_THINK)
-        thinking = bool(opening[1]) and not opening[2]
+        thinking = bool(opening[1]) and not opening[2] and not begun
         pictures = [part for message in messages for part in message.content if isinstance(part, Picture)]
         parts = self._parts(texts.split(rendered), pictures)
+        begun_tokens = self._answers.get(begun) or tuple(self._model.tokenize(begun)) if begun else ()
+        if begun_tokens:
+            parts.append(begun_tokens)
         if not is_open and (not parts or isinstance(parts[-1], Picture)):  # no token whose logits could begin an answer
             raise InvalidModelFile(
                 "The model's chat template leaves no room for an answer after the messages.",
                 "Fetch the model from its publisher.",
             )
-        return Prompt(tuple(parts), thinking)
+        return Prompt(tuple(parts), thinking, begun, begun_tokens)
 
     def _render(self, messages: list[dict[str, Any]], tools: list[_Offered], *, answer_follows: bool) -> str:
         try:
@@ -197,6 +225,29 @@ class PromptBuilder:
         parts = [part for part in (*parts, tuple(tokens)) if part]
         begins = parts[0][0] if parts and not isinstance(parts[0], Picture) else None
         return parts if self._model.bos in (None, begins) else [(self._model.bos,), *parts]
+
+
+def _begun_answer(messages: Sequence[Message]) -> tuple[Sequence[Message], str]:
+    """The messages, and the text with which the last begins an answer. One without any text is left out."""
+    last = messages[-1] if messages else None
+    if last is None or last.role != "assistant" or last.calls:
+        return messages, ""
+    texts = [part for part in last.content if isinstance(part, str)]
+    if len(texts) < len(last.content):
+        return messages, ""
+    if begun := "".join(texts):
+        return (*messages[:-1], Message("assistant", (begun,))), begun
+    return messages[:-1] or messages, ""
+
+
+def _before(stand_in: str, rendered: str) -> str:
+    """What a template writes up to the answer that goes on."""
+    before, found, _ = rendered.rpartition(stand_in)
+    if not found:
+        raise UsageError(
+            "The model's chat template leaves out the answer that is to go on.", "End with a message of the user's."
+        )
+    return before
 
 
 _Whose = Literal["template", "assistant", "other"]

@@ -63,7 +63,8 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.cells = Cells(self.prompt.parts)
-        self.answer = Answer(stop=self.request.sampling.stop, thinking=self.prompt.thinking)
+        stop, begun = self.request.sampling.stop, bool(self.prompt.begun)
+        self.answer = Answer(stop=stop, thinking=self.prompt.thinking, begun=begun)
         self.calls = ToolCalls() if self.request.tools and self.request.tool_choice != "none" else None
 
     @property

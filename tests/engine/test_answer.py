@@ -84,3 +84,9 @@ def test_a_think_tag_in_the_midst_of_an_answer_is_text() -> None:
 def test_stop_strings_do_not_end_reasoning() -> None:
     said, thought, answer = read([b"a STOP b</think>red STOP blue"], thinking=True, stop=["STOP"])
     assert (thought, said, answer.stopped_by) == ("a STOP b", "red ", "STOP")
+
+
+@given(anywhere)
+def test_what_goes_on_is_text_from_its_first_character(places: list[int]) -> None:
+    raw = b"\n\n<think>red"
+    assert read(cut(raw, places), begun=True)[:2] == (raw.decode(), "")

@@ -23,6 +23,8 @@ TEMPLATE = Path(__file__).parents[2] / "scripts" / "pocket" / "chat_template.jin
 """Qwen3-VL's own."""
 MERGED = 2_000_000
 """A token for `red`, which no text is tokenised to."""
+HALF = 2_000_001
+"""A token for `r` and the first half of a character."""
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if m.content is string %}{{ m.content }}{% else %}{% for item in m.content %}"
@@ -45,7 +47,7 @@ def model(template: str | None = CHATML, bos: int | None = None) -> Any:
         bos_text="<s>",
         eos_text="<|im_end|>",
         tokenize=lambda text: [ord(character) + 100 for character in text],
-        piece=lambda token: chr(token - 100).encode() if token < MERGED else b"red",
+        piece=lambda token: chr(token - 100).encode() if token < MERGED else {MERGED: b"red", HALF: b"r\xc3"}[token],
     )
 
 
@@ -78,9 +80,53 @@ def test_control_tokens_and_markers_spelled_out_by_a_person_stay_text() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.text()), max_size=5))
 def test_any_conversation_is_spelled_out_whole(turns: list[tuple[Any, str]]) -> None:
-    prompt = PromptBuilder(model()).build([Message(role, (text,)) for role, text in turns])
-    whole = "".join(f"«im_start»{role}\n{text}«im_end»\n" for role, text in turns)
+    asked = [*turns, ("user", "?")]
+    prompt = PromptBuilder(model()).build([Message(role, (text,)) for role, text in asked])
+    whole = "".join(f"«im_start»{role}\n{text}«im_end»\n" for role, text in asked)
     assert spell(prompt) == whole + "«im_start»assistant\n"
+
+
+@given(st.text(min_size=1))
+def test_an_answer_that_has_begun_ends_the_prompt_whatever_it_says(text: str) -> None:
+    asked = Message("user", ("?",))
+    prompt = PromptBuilder(model()).build([asked, Message("assistant", (text[:2], text[2:]))])
+    assert spell(prompt) == f"«im_start»user\n?«im_end»\n«im_start»assistant\n{text}"
+    assert prompt.begun == text
+    assert len(prompt.begun_tokens) == len(text)
+
+
+@pytest.mark.parametrize("content", [(), ("",), ("", "")])
+def test_an_answer_without_a_word_has_not_begun(content: tuple[str, ...]) -> None:
+    asked = Message("user", ("?",))
+    builder = PromptBuilder(model())
+    assert builder.build([asked, Message("assistant", content)]) == builder.build([asked])
+
+
+def test_an_answer_with_a_call_or_a_picture_is_over() -> None:
+    for said in (Message("assistant", ("Let me see.",), (NOW,)), Message("assistant", ("Look:", PICTURE))):
+        prompt = PromptBuilder(model()).build([Message("user", ("?",)), said])
+        assert not prompt.begun
+        assert spell(prompt).endswith("«im_end»\n«im_start»assistant\n")
+
+
+def test_what_goes_on_is_the_answer_not_the_reasoning_before_it() -> None:
+    thinks = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{% if loop.last and m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+    )
+    asked, said = Message("user", ("?",)), Message("assistant", ("red",))
+    for template in (thinks, thinks.replace("</think>\n\n", "")):
+        builder = PromptBuilder(model(template))
+        assert builder.build([asked]).thinking
+        assert not builder.build([asked, said]).thinking
+        assert spell(builder.build([asked, said])).endswith("red")
+
+
+def test_a_template_that_leaves_out_what_has_begun_is_an_error() -> None:
+    silent = CHATML.replace("{% for m in messages %}", "{% for m in messages if m.role == 'user' %}")
+    with pytest.raises(UsageError, match="leaves out the answer"):
+        PromptBuilder(model(silent)).build([Message("user", ("?",)), Message("assistant", ("red",))])
 
 
 def test_text_between_control_tokens_is_tokenised_as_one() -> None:
@@ -137,11 +183,16 @@ def test_a_template_that_ends_in_a_picture_leaves_no_room_for_an_answer() -> Non
 
 def test_pockets_own_template_is_qwens() -> None:
     prompt = PromptBuilder(model(TEMPLATE.read_text())).build(
-        [Message("system", ("Be brief.",)), Message("user", (PICTURE, "What?")), Message("assistant", ("red",))]
+        [
+            Message("system", ("Be brief.",)),
+            Message("user", (PICTURE, "What?")),
+            Message("assistant", ("red",)),
+            Message("user", ("Sure?",)),
+        ]
     )
     assert re.sub(r"\s+$", "\n", spell(prompt)) == (
         "«im_start»system\nBe brief.«im_end»\n«im_start»user\n«vision_start»[picture]«vision_end»What?«im_end»\n"
-        "«im_start»assistant\nred«im_end»\n«im_start»assistant\n"
+        "«im_start»assistant\nred«im_end»\n«im_start»user\nSure?«im_end»\n«im_start»assistant\n"
     )
 
 
@@ -185,7 +236,8 @@ def test_only_the_assistant_calls() -> None:
 
 
 def tokens_of(builder: PromptBuilder, *messages: Message) -> list[int]:
-    return [token for part in builder.build(messages).parts if not isinstance(part, Picture) for token in part]
+    asked = (*messages, Message("user", ("?",)))
+    return [token for part in builder.build(asked).parts if not isinstance(part, Picture) for token in part]
 
 
 @pytest.mark.parametrize(
@@ -199,6 +251,8 @@ def tokens_of(builder: PromptBuilder, *messages: Message) -> list[int]:
         ("red", [MERGED, SPECIAL["<|vision_start|>"]], "red", False),
         ("red", [SPECIAL["<|vision_start|>"], MERGED], "red", False),
         ("", [], "", False),
+        ("redr", [MERGED, HALF], "redr", True),  # the half of a character was told to nobody
+        ("red", [MERGED, HALF], "redr", False),
     ],
 )
 def test_an_answer_is_read_as_its_own_tokens_where_these_are_exactly_its_text(
