@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from gguf_vl.engine.client import Engine
-from gguf_vl.types import Embedding, EngineInfo, EngineSettings, EngineStats, Event, Message, Request, Usage
+from gguf_vl.types import Embedding, EngineInfo, EngineSettings, EngineStats, Event, Message, Progress, Request, Usage
 
 T = TypeVar("T")
 
@@ -49,9 +49,11 @@ class BlockingEngine:
         finally:
             answered.result()
 
-    def prepare(self, *messages: Message) -> None:
-        """Compute a conversation ahead of its question, as far as it is written."""
-        self._wait(self._engine.prepare(*messages))
+    def prepare(self, *messages: Message, on_progress: Callable[[Progress], None] | None = None) -> None:
+        """Compute a conversation ahead of its question, as far as it is written. `on_progress` is called on another
+        thread.
+        """
+        self._wait(self._engine.prepare(*messages, on_progress=on_progress))
 
     def count(self, request: Request) -> Usage:
         """The tokens of a request's prompt, counted without running it."""

@@ -42,6 +42,7 @@ from gguf_vl.types import (
     Event,
     Finished,
     Message,
+    Progress,
     Request,
     Usage,
 )
@@ -225,15 +226,18 @@ class Engine:
         length = math.hypot(*values) or 1.0
         return Embedding(tuple(value / length for value in values), embedded.n_tokens)
 
-    async def prepare(self, *messages: Message) -> None:
+    async def prepare(self, *messages: Message, on_progress: Callable[[Progress], None] | None = None) -> None:
         """Compute a conversation ahead of its question, as far as it is written: encode its pictures, read its text.
 
-        The last message need not be finished: a picture alone is enough. It goes behind all requests; leaving, as by
-        cancelling the task, stops it.
+        The last message need not be finished: a picture alone is enough. `on_progress` is told how many image tokens
+        are encoded, picture by picture from none to all of them, and nothing where there are no pictures. It goes
+        behind all requests; leaving, as by cancelling the task, stops it.
         """
         id = uuid.uuid4().hex
         async with self._exchange(id, Prepare(id, messages)) as arrival:
-            await arrival()
+            while (progress := await arrival()) is not None:
+                if on_progress:
+                    on_progress(progress)
 
     async def count(self, request: Request) -> Usage:
         """The tokens of a request's prompt, counted without running it; no completion tokens."""

@@ -31,7 +31,20 @@ from gguf_vl.engine.protocol import (
     dumps,
 )
 from gguf_vl.errors import GgufVlError, to_plain
-from gguf_vl.types import EngineInfo, EngineSettings, EngineStats, Event, Finished, Text, Timings, Usage, Used
+from gguf_vl.types import (
+    EngineInfo,
+    EngineSettings,
+    EngineStats,
+    Event,
+    Finished,
+    Message,
+    Picture,
+    Progress,
+    Text,
+    Timings,
+    Usage,
+    Used,
+)
 
 NO_TIME = Timings(0.0, 0.0, 0.0, None)
 NOTHING_USED = Used((), {}, None, 0)
@@ -66,29 +79,42 @@ def text(*pieces: str) -> Script:
 
 
 def scripted(
-    *scripts: Script, loading: Sequence[LoadScript] = (), stuck_s: float = 0.0
+    *scripts: Script, loading: Sequence[LoadScript] = (), preparing: Script | None = None, stuck_s: float = 0.0
 ) -> Callable[[], Awaitable[ScriptedWorker]]:
     """What `Engine(connect=…)` takes: workers that answer one request per script, the last script again and again.
 
-    `loading` says how the first workers load, or fail to; all of them say that they got no further for `stuck_s`.
+    `loading` says how the first workers load, or fail to. `preparing` is what comes before anything is prepared, or in
+    its place; without it the pictures are encoded at once. All of them say that they got no further for `stuck_s`.
     """
     remaining = list(scripts) or [text("a scripted answer")]
     loads = list(loading)
 
     async def connect() -> ScriptedWorker:
-        return ScriptedWorker(remaining, loads.pop(0) if loads else (), stuck_s)
+        return ScriptedWorker(remaining, loads.pop(0) if loads else (), stuck_s, preparing)
 
     return connect
+
+
+def _encoded(messages: Sequence[Message]) -> Script:
+    total = sum(part.tokens for message in messages for part in message.content if isinstance(part, Picture))
+    return [Progress("encode", 0, total), Progress("encode", total, total)] if total else []
 
 
 class ScriptedWorker:
     """A `Connection` that plays scripts. `commands` are those it was sent."""
 
-    def __init__(self, scripts: list[Script], loading: LoadScript = (), stuck_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        scripts: list[Script],
+        loading: LoadScript = (),
+        stuck_s: float = 0.0,
+        preparing: Script | None = None,
+    ) -> None:
         self.commands: list[Command] = []
         self._scripts = scripts
         self._loading = loading
         self._stuck_s = stuck_s
+        self._preparing = preparing
         self._reports: asyncio.Queue[Any | None] = asyncio.Queue()
         self._loads: asyncio.Task[None] | None = None
         self._playing: dict[str, asyncio.Task[None]] = {}
@@ -105,8 +131,9 @@ class ScriptedWorker:
             case Generate(request):
                 script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
                 self._playing[request.id] = asyncio.create_task(self._play(request.id, script))
-            case Prepare(id):
-                self._report(Step((Prepared(id),)))
+            case Prepare(id, messages):
+                script = _encoded(messages) if self._preparing is None else self._preparing
+                self._playing[id] = asyncio.create_task(self._prepare(id, script))
             case AskStats(id):
                 self._report(Stats(id, EngineStats(len(self._playing), 0, 0, 0, 0, 0, stuck_s=self._stuck_s)))
             case Cancel(id) if id in self._playing:
@@ -137,6 +164,10 @@ class ScriptedWorker:
                     self._report(Step((Failed(id, to_plain(line)),)))
                 case _:
                     self._report(Step((Published(id, (line,), so_far),)))
+
+    async def _prepare(self, id: str, script: Script) -> None:
+        await self._play(id, script)
+        self._report(Step((Prepared(id),)))
 
     def _report(self, report: Any | None) -> None:
         self._reports.put_nowait(report)

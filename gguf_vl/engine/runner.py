@@ -25,7 +25,7 @@ from gguf_vl.engine.sharing import Turns
 from gguf_vl.errors import GgufVlError, to_plain
 from gguf_vl.native.context import Aborted
 from gguf_vl.native.owned import Owned
-from gguf_vl.types import EngineSettings, EngineStats, FinishReason, Message, Progress, Request
+from gguf_vl.types import EngineSettings, EngineStats, FinishReason, Message, Request
 
 DRAFT = 4
 """Tokens of a draft at most."""
@@ -256,8 +256,7 @@ class Runner(Owned):
             sequence.computed = piece.end
             if piece.placed and piece.end == piece.placed.end:
                 sequence.release(piece.placed)
-            if sequence.chooser:
-                sequence.tell_progress()
+            sequence.tell_progress()
             if sequence.computed < sequence.cells.n:
                 continue
             if sequence.chooser:
@@ -271,6 +270,7 @@ class Runner(Owned):
                 values = self._context.hidden(row, sequence.slot)
                 self._outcomes.append(Embedded(sequence.id, values.tobytes(), sequence.n_prompt))
             else:
+                self._publish(sequence)
                 self._outcomes.append(Prepared(sequence.id))
             self._seats.leave(sequence)
 
@@ -339,17 +339,16 @@ class Runner(Owned):
 
     def _published(self) -> list[Outcome]:
         """All that came of this step."""
-        for place, sequence in enumerate(self._seats.waiting, 1):
-            if not sequence.answered:
-                sequence.tell(Progress("queue", place, len(self._seats.waiting)))
-        for sequence in self._seats.open:
-            sequence.tell_progress()
-        for sequence in (*self._seats.open, *self._seats.waiting):
-            if sequence.chooser and sequence.events:
-                self._outcomes.append(Published(sequence.id, tuple(sequence.events), sequence.finished("cancelled")))
-                sequence.events = []
+        self._seats.tell_progress()
+        for sequence in self._seats:
+            self._publish(sequence)
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
+
+    def _publish(self, sequence: Sequence) -> None:
+        if sequence.events:
+            self._outcomes.append(Published(sequence.id, tuple(sequence.events), sequence.finished("cancelled")))
+            sequence.events = []
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from gguf_vl.engine.cells import Cells
 from gguf_vl.engine.kept.slots import Slots
 from gguf_vl.engine.sequence import Sequence
 from gguf_vl.errors import Busy
+from gguf_vl.types import Progress
 
 QUEUE = 256
 """Requests that may wait."""
@@ -64,6 +65,14 @@ class Seats:
                 slot, n_reused = self._slots.open(each.cells, self._running())
                 self.tokens_reused += n_reused if each.opened is None else 0
                 each.begin(slot, n_reused)
+
+    def tell_progress(self) -> None:
+        """Have each say how far it is, or its place in the queue."""
+        for place, each in enumerate(self.waiting, 1):
+            if not (each.answered or each.embeds):
+                each.tell(Progress("queue", place, len(self.waiting)))
+        for each in (*self.open, *self.ahead):
+            each.tell_progress()
 
     def _may_admit(self) -> bool:
         """Whether the next request may begin: there is a seat, and its cells need not push out another's.

@@ -155,12 +155,19 @@ class Sequence:
             self.chooser.close()
 
     def tell_progress(self) -> None:
-        """An event about the work before the first token, where there is something new."""
-        if self.answered:
+        """An event about the work before the first token, where there is something new.
+
+        Of what is only prepared it is about the pictures alone, up to the last, and never takes anything back.
+        """
+        if self.answered or self.embeds:
             return
+        n_image = self.prompt.image_tokens
         encoded = sum(each.picture.tokens for each in self.cells.pictures if self._is_seen(each))
-        if encoded < self.prompt.image_tokens:
-            self.tell(Progress("encode", encoded, self.prompt.image_tokens))
+        if self.chooser is None:
+            if n_image and encoded > self._told[1]:
+                self.tell(Progress("encode", encoded, n_image))
+        elif encoded < n_image:
+            self.tell(Progress("encode", encoded, n_image))
         elif self.opened is not None:
             self.tell(Progress("prefill", self.computed, self.n_prompt))
 

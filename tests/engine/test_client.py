@@ -19,9 +19,22 @@ from gguf_vl.engine.fake import LoadScript, Script, ScriptedWorker, Waits, Worke
 from gguf_vl.engine.process import WorkerProcess
 from gguf_vl.engine.protocol import AskStats, Cancel, Command, Load, Loading
 from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, InvalidModelFile, UsageError, WorkerDied
-from gguf_vl.types import EngineSettings, EngineStats, Event, Finished, Message, PictureLimits, Request, Sampling, Text
+from gguf_vl.types import (
+    EngineSettings,
+    EngineStats,
+    Event,
+    Finished,
+    Message,
+    Picture,
+    PictureLimits,
+    Progress,
+    Request,
+    Sampling,
+    Text,
+)
 
 SETTINGS = EngineSettings(Path("model.gguf"), None, PictureLimits(8, 64))
+LOOK = Message("user", (Picture(b"\0" * 3 * 64 * 32, 64, 32, (64, 32), "digest"),))
 
 pytestmark = pytest.mark.anyio
 
@@ -426,6 +439,47 @@ async def test_only_what_was_asked_for_and_done_ends_a_row_of_deaths() -> None:
     with pytest.raises(EngineError, match="3 times in a row"):
         await said(running.generate(ask()))
     await running.close()
+
+
+async def test_what_is_prepared_tells_how_far_its_pictures_are() -> None:
+    release = asyncio.Event()
+    half = Progress("encode", 1, 2)
+    running = Engine(SETTINGS, connect=scripted(preparing=[half, Waits(release), WorkerDies()]))
+    told: list[Progress] = []
+    preparing = asyncio.create_task(running.prepare(LOOK, on_progress=told.append))
+    await others_run()
+    assert told == [half]
+    assert not preparing.done()
+    release.set()
+    with pytest.raises(WorkerDied):
+        await preparing
+    await running.close()
+
+
+async def test_pictures_of_no_script_are_encoded_at_once() -> None:
+    told: list[Progress] = []
+    async with engine() as running:
+        await running.prepare(LOOK)
+        await running.prepare(LOOK, on_progress=told.append)
+        await running.prepare(Message("user", ("?",)), on_progress=told.append)
+    assert told == [Progress("encode", 0, 2), Progress("encode", 2, 2)]
+
+
+def test_the_blocking_engine_tells_how_far_it_has_prepared() -> None:
+    told: list[Progress] = []
+    with BlockingEngine(engine()) as running:
+        running.prepare(LOOK, on_progress=told.append)
+    assert [each.done for each in told] == [0, 2]
+
+
+async def test_leaving_what_is_prepared_takes_it_back() -> None:
+    async with Engine(SETTINGS, connect=scripted(preparing=[Waits()])) as running:
+        preparing = asyncio.create_task(running.prepare(LOOK))
+        await others_run()
+        preparing.cancel()
+        await others_run()
+        assert isinstance(running.connection, ScriptedWorker)
+        assert isinstance(running.connection.commands[-1], Cancel)
 
 
 async def test_a_prepared_beginning_ends_a_row_of_deaths() -> None:

@@ -287,6 +287,23 @@ def test_a_grammar_that_fails_fails_its_own_request_alone(two: Stepped, monkeypa
     assert two.runner.stats().running == 0
 
 
+def test_what_is_prepared_beside_an_answer_tells_how_far_its_pictures_are_and_takes_nothing_back() -> None:
+    stepped = Stepped(settings(n_seq_max=2, n_ctx=1024))
+    picture = the_picture("red circle")
+    stepped.ask("talks", "Hello!", sampling=LONG)
+    stepped.runner.prepare("ahead", (Message("user", (picture, LONG_TEXT)),))
+    stepped.until("talks")
+    stepped.outcomes += stepped.runner.step()  # begins with what is prepared
+    stepped.ask("comes between", "Hello!", sampling=LONG)
+    stepped.until("ahead", "comes between")
+    told = [each for each in stepped.outcomes if each.id == "ahead"]
+    progress = [event for each in told if isinstance(each, Published) for event in each.events]
+    assert progress == [Progress("encode", 0, picture.tokens), Progress("encode", picture.tokens, picture.tokens)]
+    assert isinstance(told[-1], Prepared)
+    assert stepped.outcomes.index(told[1]) < stepped.outcomes.index(told[-1])
+    stepped.runner.close()
+
+
 def test_those_who_wait_hold_no_more_embeddings_than_they_may() -> None:
     picture_bytes = 4 * 64 * WIDTH
     stepped = Stepped(settings(n_seq_max=1, disk_budget=0, embedding_budget=3 * picture_bytes))

@@ -285,3 +285,24 @@ async def test_a_load_tells_that_it_gets_on_while_it_proves_that_the_largest_pic
     async with Engine(settings(proof="encode"), on_progress=told.append):
         pass
     assert told.count(1.0) > 3
+
+
+async def test_what_is_prepared_tells_how_many_image_tokens_are_encoded() -> None:
+    red, blue, green = (the_picture(shape) for shape in ("red circle", "blue square", "green star"))
+    n = red.tokens
+    async with Engine(settings()) as engine:
+
+        async def told(*content: str | Picture) -> list[Progress]:
+            found: list[Progress] = []
+            await engine.prepare(Message("user", content), on_progress=found.append)
+            return found
+
+        first = await told(red, blue)
+        assert first[0] == Progress("encode", 0, 2 * n)
+        assert first[-1] == Progress("encode", 2 * n, 2 * n)
+        assert {each.done for each in first} <= {0, n, 2 * n}
+        assert await told(red, blue) == [Progress("encode", 2 * n, 2 * n)]  # its cells are there
+        assert await told("Look:", red) == [Progress("encode", n, n)]  # its embeddings are
+        more = await told("Look:", red, green)
+        assert (more[0].done, more[-1].done, more[-1].total) == (n, 2 * n, 2 * n)
+        assert await told("What?") == []
