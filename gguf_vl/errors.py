@@ -5,7 +5,8 @@
     ├── MissingOrInvalid           exit 3   a file or model is missing, or is not what it should be
     │   ├── ModelNotFound                   no model of that name here
     │   ├── InvalidModelFile                not a GGUF file, truncated, or of a kind we cannot run
-    │   └── InvalidPicture                  not a picture, truncated, too large
+    │   ├── InvalidPicture                  not a picture, truncated, too large
+    │   └── NothingOnClipboard              no picture and no file is there, or the clipboard cannot be read
     ├── DoesNotFit                 exit 4   more memory or context than there is
     ├── VerificationFailed         exit 5   a size or hash differs from what was promised
     ├── OfflineError               exit 6   the network is needed and switched off
@@ -59,6 +60,10 @@ class InvalidModelFile(MissingOrInvalid):
 
 class InvalidPicture(MissingOrInvalid):
     """The file or data is not a picture that can be shown to a model."""
+
+
+class NothingOnClipboard(MissingOrInvalid):
+    """No picture and no file is on the clipboard, or the clipboard cannot be read from here."""
 
 
 class DoesNotFit(GgufVlError):
