@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import ssl
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address
@@ -18,17 +17,14 @@ from urllib.request import url2pathname
 import httpx2
 
 from gguf_vl.errors import InvalidPicture, UsageError
+from gguf_vl.media.addresses import Address, is_public
+from gguf_vl.media.fetching import PORTS, get, resolve
 from gguf_vl.media.pictures import MAX_BYTES
 from gguf_vl.media.sources import on_one_line
-from gguf_vl.server.addresses import Address, is_public
 
 LIMIT_S = 15.0
 """Seconds that a picture may take, name, redirects and all."""
 MOST_REDIRECTS = 3
-_CONNECT_S = 5.0
-_PORTS = {"http": 80, "https": 443}
-_REDIRECTS = (301, 302, 303, 307, 308)
-_HEADERS = {"User-Agent": "gguf-vl", "Accept": "image/*, */*;q=0.1", "Accept-Encoding": "identity"}
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 """Without waiting for whoever would write into a pipe."""
 _INSTEAD = "Send the picture itself: data:image/png;base64, followed by the whole file."
@@ -62,8 +58,8 @@ class MediaHost:
 
     def is_at(self, url: httpx2.URL) -> bool:
         """Whether a URL leads to it."""
-        port = url.port or _PORTS[url.scheme]
-        wanted = _PORTS[url.scheme] if self.port is None else self.port
+        port = url.port or PORTS[url.scheme]
+        wanted = PORTS[url.scheme] if self.port is None else self.port
         return (url.raw_host.decode(), port) == (self.name, wanted)
 
 
@@ -117,54 +113,16 @@ class Fetching:
             host = self._host(url)
             if host is None:
                 raise OSError("the redirect leads to a host that is not allowed")
-            found = await self._get(url, await _addresses(host, url), shown)
+            found = await get(url, await _addresses(host, url), shown, trusted=self._trusted, max_bytes=self._max_bytes)
             if isinstance(found, bytes):
                 return found
             url = found
         raise OSError("too many redirects")
 
     def _host(self, url: httpx2.URL) -> MediaHost | None:
-        if url.scheme not in _PORTS or url.userinfo:
+        if url.scheme not in PORTS or url.userinfo:
             return None
         return next((host for host in self._hosts if host.is_at(url)), None)
-
-    async def _get(self, url: httpx2.URL, addresses: Iterable[Address], shown: str) -> bytes | httpx2.URL:
-        """What is there, or where it is instead. Each address is tried until one can be connected to."""
-        failure: Exception = OSError("no address")
-        for address in addresses:
-            # A client of its own for each: connections are kept by address, and must not serve another name.
-            async with httpx2.AsyncClient(
-                verify=self._trusted, trust_env=False, timeout=httpx2.Timeout(LIMIT_S, connect=_CONNECT_S)
-            ) as client:
-                try:
-                    return await self._receive(client, url, address, shown)
-                except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-                    failure = error
-        raise failure
-
-    async def _receive(
-        self, client: httpx2.AsyncClient, url: httpx2.URL, address: Address, shown: str
-    ) -> bytes | httpx2.URL:
-        headers = _HEADERS | {"Host": url.netloc.decode()}
-        names = {"sni_hostname": url.raw_host.decode()}  # whose certificate it must be
-        there = url.copy_with(host=str(address))
-        async with client.stream("GET", there, headers=headers, extensions=names) as response:
-            if response.status_code in _REDIRECTS:
-                return url.join(response.headers.get("location", ""))
-            if response.status_code != 200:
-                raise OSError(f"status {response.status_code}")
-            too_large = InvalidPicture(
-                f"The picture at {shown} is larger than the {self._max_bytes >> 20} MiB that one may have.",
-                "Save it smaller or as JPEG.",
-            )
-            if int(response.headers.get("content-length", 0)) > self._max_bytes:
-                raise too_large
-            data = bytearray()
-            async for chunk in response.aiter_raw():
-                data += chunk
-                if len(data) > self._max_bytes:
-                    raise too_large
-            return bytes(data)
 
     @cached_property
     def _trusted(self) -> ssl.SSLContext:
@@ -198,13 +156,7 @@ async def _addresses(host: MediaHost, url: httpx2.URL) -> Sequence[Address]:
     """Where a host is. Raises OSError where that is not in the open internet, and the operator has not said so."""
     if host.address:
         return (host.address,)
-    found = [ip_address(each) for each in await resolve(host.name, url.port or _PORTS[url.scheme])]
+    found = [ip_address(each) for each in await resolve(host.name, url.port or PORTS[url.scheme])]
     if not found or not all(map(is_public, found)):
         raise OSError("the name leads to a private address")
     return found
-
-
-async def resolve(name: str, port: int) -> Sequence[str]:
-    """The addresses of a name, looked up. Raises OSError."""
-    answers = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in answers))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gguf_vl.server.addresses import is_public
+from gguf_vl.media.addresses import is_public
 
 
 @pytest.mark.parametrize(
