@@ -1,8 +1,9 @@
-"""Decoding in a process of its own, for the one parser that hostile bytes can crash.
+"""Parsing in a process of its own, for the native parsers that hostile bytes can crash.
 
 libheif 1.23 (in pi-heif 1.4, by fuzzing) ends its process with a segmentation fault on damaged HEIC files, already when
-it opens them; one changed byte in the type of an item is enough. Here that costs a child and not the server. The child
-gets the file on stdin and answers on stdout: one line of JSON, either sizes or an error, then the pixels.
+it opens them; one changed byte in the type of an item is enough. PDFium is fuzzed for a browser that runs it in a
+process apart too. Here a crash costs a child and not the server. A child is a module of this room run by `python -m`:
+it gets a job as JSON and the file on stdin, and answers on stdout: one line of JSON, or an error, then its bytes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from gguf_vl.errors import GgufVlError, InvalidPicture, from_plain, to_plain
 from gguf_vl.media.decode import Decoded, decode
@@ -20,9 +23,18 @@ TIMEOUT_S = 60.0
 
 def decode_apart(data: bytes, kind: str, name: str, limits: PictureLimits, max_pixels: int) -> Decoded:
     """`decode` in a child process, which costs some 0.15 s. A child that crashes or hangs is an InvalidPicture too."""
-    job = json.dumps([kind, name, limits.min_tokens, limits.max_tokens, max_pixels])
+    job = [kind, name, limits.min_tokens, limits.max_tokens, max_pixels]
+    said, rgb = in_child("gguf_vl.media.apart", job, data, kind, name)
+    return Decoded(rgb, tuple(said["size"]), tuple(said["original_size"]))
+
+
+def in_child(module: str, job: object, data: bytes, kind: str, name: str) -> tuple[Any, bytes]:
+    """What a child that runs `serve_one` in `module` answers: the JSON's value and the bytes behind it.
+
+    Raises what the child raised, and InvalidPicture for one that crashes or hangs, speaking of `name`, a `kind` file.
+    """
     # -P: a file types.py or json.py in the person's folder must not be taken for Python's own
-    command = [sys.executable, "-P", "-m", "gguf_vl.media.apart", job]
+    command = [sys.executable, "-P", "-m", module, json.dumps(job)]
     try:
         child = subprocess.run(command, input=data, capture_output=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
@@ -33,24 +45,28 @@ def decode_apart(data: bytes, kind: str, name: str, limits: PictureLimits, max_p
         raise InvalidPicture(
             f"{name} is a damaged {kind} file: its reader crashed on it.", "Copy it again, or save it as JPEG."
         ) from RuntimeError(f"exit status {child.returncode}: {child.stderr.decode(errors='replace')}")
-    answer, _, rgb = child.stdout.partition(b"\n")
+    answer, _, rest = child.stdout.partition(b"\n")
     said = json.loads(answer)
     if "error" in said:
         raise from_plain(said)
-    return Decoded(rgb, tuple(said["size"]), tuple(said["original_size"]))
+    return said, rest
 
 
-def _main() -> None:
-    kind, name, min_tokens, max_tokens, max_pixels = json.loads(sys.argv[1])
-    said: object
+def serve_one(work: Callable[[Any, bytes], tuple[dict[str, Any], bytes]]) -> None:
+    """The child's side: one job of `in_child` is done by `work`, which gets it and the file, and answered."""
     try:
-        decoded = decode(sys.stdin.buffer.read(), kind, name, PictureLimits(min_tokens, max_tokens), max_pixels)
-        said, rgb = {"size": decoded.size, "original_size": decoded.original_size}, decoded.rgb
+        said, rest = work(json.loads(sys.argv[1]), sys.stdin.buffer.read())
     except GgufVlError as error:
-        said, rgb = to_plain(error), b""
-    sys.stdout.buffer.write(json.dumps(said).encode() + b"\n" + rgb)
+        said, rest = to_plain(error), b""
+    sys.stdout.buffer.write(json.dumps(said).encode() + b"\n" + rest)
     sys.stdout.buffer.flush()
 
 
+def _decode(job: Any, data: bytes) -> tuple[dict[str, Any], bytes]:
+    kind, name, min_tokens, max_tokens, max_pixels = job
+    decoded = decode(data, kind, name, PictureLimits(min_tokens, max_tokens), max_pixels)
+    return {"size": decoded.size, "original_size": decoded.original_size}, decoded.rgb
+
+
 if __name__ == "__main__":
-    _main()
+    serve_one(_decode)

@@ -24,16 +24,17 @@ _PARSERS = {
 
 _CONVERT = "Save or export it as PNG or JPEG and give that file."
 _SCREENSHOT = "Give a screenshot of the page, or the picture's own file."
-_PDF = "PDF pages are not read yet: export the page as PNG or JPEG and give that file."
+_PDF = "Export the page as PNG or JPEG. Of a file on this machine, page 2 is given as file.pdf#2."
 _VIDEO = "Video frames are not read yet: save the frame as PNG or JPEG and give that file."
 _UNKNOWN = f"Give a picture in {READ_HERE}."
 
+_PDF_HEAD = rb".{0,1000}%PDF-"
 # Possessive: nothing to backtrack into.
 _BEFORE_ROOT = rb"(?i:(?:\xef\xbb\xbf)?\s*+(?:(?:<\?xml[^>]*>|<!--.*?-->|<!DOCTYPE svg[^>]*>)\s*+)*+)"
 _REFUSED: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
     (re.compile(pattern, re.DOTALL), what, fix)
     for pattern, what, fix in (
-        (rb".{0,1000}%PDF-", "a PDF document", _PDF),
+        (_PDF_HEAD, "a PDF document", _PDF),
         (_BEFORE_ROOT + rb"(?i:<svg[\s>])", "an SVG drawing, which has no pixels", _CONVERT),
         (_BEFORE_ROOT + rb"(?i:<(?:!DOCTYPE html|html|head|body)[\s>])", "a web page and not a picture", _SCREENSHOT),
         (rb".{4}(?:ftyp|moov)|RIFF.{4}AVI |\x1aE\xdf\xa3|\x00\x00\x01[\xb3\xba]|FLV\x01|OggS", "a video", _VIDEO),
@@ -71,6 +72,11 @@ def kind_of(data: bytes, name: str) -> str:
         if pattern.match(head):
             raise InvalidPicture(f"{name} is {what}.", fix)
     raise InvalidPicture(f"{name} is not a picture in a format that is read here.", _UNKNOWN)
+
+
+def is_pdf(data: bytes) -> bool:
+    """Whether `data` starts like a PDF document, as PDF readers see it: some junk may stand before."""
+    return bool(re.match(_PDF_HEAD, data[:1024], re.DOTALL))
 
 
 def _still_of_isobmff(head: bytes) -> str | None:

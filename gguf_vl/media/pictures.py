@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 
+from gguf_vl.errors import InvalidPicture
 from gguf_vl.media.apart import decode_apart
 from gguf_vl.media.decode import Decoded, decode
-from gguf_vl.media.formats import kind_of
+from gguf_vl.media.formats import is_pdf, kind_of
+from gguf_vl.media.pdf import page_of, split_page
 from gguf_vl.media.sources import Source, read_source
 from gguf_vl.types import Picture, PictureLimits
 
@@ -17,8 +20,9 @@ MAX_PIXELS = 120_000_000
 MAX_BYTES = 128 * 2**20
 """Bytes of the file: an uncompressed A4 scan at 600 dpi (100 MB) passes."""
 
-# One full-size picture at a time bounds the memory of a busy server, and makes `warnings.catch_warnings` safe here.
-_decoding = threading.Lock()
+decoding = threading.Lock()
+"""Held while a picture is decoded. One in full size at a time bounds the memory of a busy server, and makes
+`warnings.catch_warnings` safe here."""
 
 
 def load_picture(
@@ -28,17 +32,40 @@ def load_picture(
 
     `source` is a path, a `data:` URI, bytes or a binary stream. A str that a stranger sent may be a path on this
     machine: a server must hand over bytes (see `sources.decode_data_uri`). Reads JPEG, PNG, WebP, GIF (first frame),
-    BMP, TIFF (first page), AVIF, and HEIC where pi-heif is installed. Blocking; safe in threads, which decode one
-    after the other.
+    BMP, TIFF (first page), AVIF, HEIC where pi-heif is installed, and, by path alone, a page of a PDF: `report.pdf#2`.
+    Blocking; safe in threads, which decode one after the other.
 
     Raises InvalidPicture for all that cannot be read, and before any decoding for more than `max_bytes` bytes or
     `max_pixels` pixels.
     """
-    data, name = read_source(source, max_bytes)
-    kind = kind_of(data, name)
-    with _decoding:
-        decoded = (decode_apart if kind == "HEIC" else decode)(data, kind, name, limits, max_pixels)
+    data, name = read_page(source, limits, max_bytes)
+    decoded = decode_safely(data, name, limits, max_pixels)
     return Picture(decoded.rgb, *decoded.size, decoded.original_size, _digest(decoded))
+
+
+def read_page(source: Source, limits: PictureLimits, max_bytes: int) -> tuple[bytes, str]:
+    """As `read_source`; what a path names may also be a page of a PDF, which comes as PNG.
+
+    Documents that were sent as bytes are not drawn: they may be a stranger's.
+    """
+    where, number = split_page(source)
+    data, name = read_source(where, max_bytes)
+    if isinstance(where, (str, os.PathLike)) and is_pdf(data) and not _is_data_uri(where):
+        return page_of(data, name, number, limits), name if number is None else f"{name}#{number}"
+    if number is not None:
+        raise InvalidPicture(f"{name} is no PDF document, and has no page {number}.", "Give the file without its #.")
+    return data, name
+
+
+def decode_safely(data: bytes, name: str, limits: PictureLimits, max_pixels: int) -> Decoded:
+    """`decode`, of what `data` is by its first bytes, safe in threads and from parsers that crash."""
+    kind = kind_of(data, name)
+    with decoding:
+        return (decode_apart if kind == "HEIC" else decode)(data, kind, name, limits, max_pixels)
+
+
+def _is_data_uri(source: str | os.PathLike[str]) -> bool:
+    return isinstance(source, str) and source[:5].lower() == "data:"
 
 
 def _digest(decoded: Decoded) -> str:

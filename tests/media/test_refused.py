@@ -30,8 +30,8 @@ def refusal(data: bytes, **options: int) -> InvalidPicture:
     ("data", "what", "fix"),
     [
         (b"hello, I am a text file", "not a picture", "JPEG, PNG"),
-        (b"%PDF-1.7\n%\xe2\xe3", "PDF", "not read yet"),
-        (b"\n\n junk %PDF-1.4", "PDF", "not read yet"),
+        (b"%PDF-1.7\n%\xe2\xe3", "PDF", "file.pdf#2"),
+        (b"\n\n junk %PDF-1.4", "PDF", "file.pdf#2"),
         (b'<svg xmlns="http://www.w3.org/2000/svg">', "SVG", "PNG"),
         (b'<?xml version="1.0"?>\n<!-- drawn -->\n<!DOCTYPE svg PUBLIC "x">\n<svg width="3">', "SVG", "PNG"),
         (b"\xef\xbb\xbf<svg>", "SVG", "PNG"),
