@@ -1,0 +1,1 @@
+"""Conversations: turns, branches and drafts on disk, search, export and import. Draws nothing."""
