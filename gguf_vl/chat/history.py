@@ -2,73 +2,217 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
+from gguf_vl import paths
+from gguf_vl.chat import branches, search
+from gguf_vl.chat.database import Database
+from gguf_vl.chat.instances import Instance
+from gguf_vl.chat.pictures import Pictures
+from gguf_vl.chat.rows import Rows, as_json, no_attachment, no_chat, no_turn
 from gguf_vl.chat.turns import Attachment, Chat, Draft, Hit, State, Turn
+from gguf_vl.errors import UsageError
 from gguf_vl.types import Timings, Usage
+
+NAME = "chats.sqlite"
+KEPT_S = 30 * 24 * 3600.0
+"""How long what was deleted can be brought back."""
 
 
 class History:
-    """The chats under `folder`, else the data folder. Synchronous, and safe from several threads and processes.
+    """The chats in `folder`/chats.sqlite and `folder`/pictures; the folder is the data folder unless it is given.
 
-    Every change is on disk when its method returns. A chat, turn or attachment that is not there, or is deleted,
-    raises `ChatNotFound`; a full disk and the like raise `GgufVlError`; a damaged or newer file `InvalidHistory`.
-    `recovered` are the answers whose writers had died, found at opening.
+    Synchronous, and safe from several threads and processes. Every change is on disk when its method returns. What is
+    not there, or is deleted, raises `ChatNotFound`; a full disk and the like raise `GgufVlError`; a file that is
+    damaged or of a newer version raises `InvalidHistory`. `recovered` are the answers whose writers had died, found at
+    opening; their state is now "stopped".
     """
 
-    recovered: tuple[int, ...]
-
-    def __init__(self, folder: Path | None = None) -> None: ...
+    def __init__(self, folder: Path | None = None) -> None:
+        folder = folder or paths.data_dir()
+        self.database = Database(folder / NAME)
+        try:
+            self.pictures = Pictures(folder / "pictures", self.database)
+            self._instance = Instance(folder / "instances")
+            self.recovered = tuple(self.recover())
+            self._forget()
+        except BaseException:
+            self.database.close()
+            raise
 
     def close(self) -> None:
-        """End all connections; answers still being written count as left by their writer."""
+        """End it. An answer that is still being written counts as left by its writer."""
+        self._instance.end()
+        self.database.close()
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, *exc: object) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
 
-    # --- chats
+    # --- chats ------------------------------------------------------------------------------------------------------
 
     def chats(self, *, limit: int | None = None) -> list[Chat]:
-        """Pinned ones first, then the latest; deleted ones and those without turns and draft are left out."""
+        """Pinned ones first, then the latest; deleted ones, and those without turns and draft, are left out."""
+        with self.reading() as rows:
+            return rows.chats(limit)
 
-    def chat(self, chat_id: int) -> Chat: ...
-    def new_chat(self) -> Chat: ...
+    def chat(self, chat_id: int) -> Chat:
+        """One chat."""
+        with self.reading() as rows:
+            return rows.chat(chat_id)
+
+    def new_chat(self) -> Chat:
+        """An empty chat."""
+        with self.writing() as rows:
+            now = time.time()
+            added = rows.connection.execute("INSERT INTO chat (created, updated) VALUES (?, ?)", (now, now))
+            return rows.chat(added.lastrowid or 0)
+
     def rename(self, chat_id: int, title: str) -> None:
-        """An empty title gives the one made of the first question back."""
+        """Give a chat a title; an empty one gives way to the beginning of the first question again."""
+        title = " ".join(_clean(title).split())
+        with self.writing() as rows:
+            _set(rows, chat_id, "title", title or None)
+            search.index(rows.connection, -chat_id, title)
 
-    def pin(self, chat_id: int, pinned: bool) -> None: ...
-    def set_system(self, chat_id: int, text: str | None) -> None: ...
-    def set_sampling(self, chat_id: int, sampling: Mapping[str, object]) -> None: ...
-    def set_model(self, chat_id: int, name: str | None) -> None: ...
-    def set_preset(self, chat_id: int, name: str | None) -> None: ...
-    def delete_chat(self, chat_id: int) -> None: ...
-    def restore_chat(self, chat_id: int) -> None: ...
+    def pin(self, chat_id: int, pinned: bool) -> None:
+        """Have a chat listed first, or not any more."""
+        with self.writing() as rows:
+            _set(rows, chat_id, "pinned", int(pinned))
 
-    # --- turns
+    def set_system(self, chat_id: int, text: str | None) -> None:
+        """The chat's own system prompt; None for what is set elsewhere."""
+        with self.writing() as rows:
+            _set(rows, chat_id, "system", None if text is None else _clean(text))
 
-    def turns(self, chat_id: int) -> list[Turn]: ...
+    def set_sampling(self, chat_id: int, sampling: Mapping[str, object]) -> None:
+        """The fields of `Sampling` that the chat sets, as JSON can say them."""
+        with self.writing() as rows:
+            _set(rows, chat_id, "sampling", json.dumps(dict(sampling)))
+
+    def set_model(self, chat_id: int, name: str | None) -> None:
+        """The chat's own model; None for what is set elsewhere."""
+        with self.writing() as rows:
+            _set(rows, chat_id, "model", name)
+
+    def set_preset(self, chat_id: int, name: str | None) -> None:
+        """The preset that the chat began with."""
+        with self.writing() as rows:
+            _set(rows, chat_id, "preset", name)
+
+    def delete_chat(self, chat_id: int) -> None:
+        """Take a chat away; it can be restored for 30 days."""
+        with self.writing() as rows:
+            _set(rows, chat_id, "deleted_at", time.time())
+
+    def restore_chat(self, chat_id: int) -> None:
+        """Bring a deleted chat back."""
+        with self.writing() as rows:
+            done = rows.connection.execute("UPDATE chat SET deleted_at = NULL WHERE id = ?", (chat_id,))
+            if not done.rowcount:
+                raise no_chat(chat_id)
+
+    # --- turns ------------------------------------------------------------------------------------------------------
+
+    def turns(self, chat_id: int) -> list[Turn]:
+        """The chosen path, its first turn first."""
+        with self.reading() as rows:
+            return rows.turns(chat_id)
+
     def tree(self, chat_id: int) -> list[Turn]:
         """Every turn of every branch, parents before children."""
+        with self.reading() as rows:
+            return rows.turns(chat_id, all_branches=True)
 
-    def turn(self, turn_id: int) -> Turn: ...
-    def ask(self, chat_id: int, parent_id: int | None) -> Turn: ...
-    def question(
-        self, chat_id: int, parent_id: int | None, text: str, attachments: Sequence[Attachment] = ()
-    ) -> Turn: ...
-    def edit(self, turn_id: int, text: str, attachments: Sequence[Attachment] | None = None) -> Turn: ...
-    def siblings(self, turn_id: int) -> list[int]: ...
-    def choose(self, turn_id: int) -> None: ...
-    def delete_turn(self, turn_id: int) -> None: ...
-    def restore_turn(self, turn_id: int) -> None: ...
+    def turn(self, turn_id: int) -> Turn:
+        """One turn."""
+        with self.reading() as rows:
+            return rows.turn(turn_id)
 
-    # --- answers
+    def ask(self, chat_id: int, parent_id: int | None) -> Turn:
+        """Make what is typed and attached a question below a turn, None for the first; the draft is empty then.
 
-    def begin_answer(self, parent_id: int, model: str) -> Turn: ...
-    def append(self, turn_id: int, text: str = "", thinking: str = "") -> None: ...
-    def resume_answer(self, turn_id: int) -> None: ...
+        Raises UsageError where nothing is typed or attached.
+        """
+        with self.writing() as rows:
+            draft = rows.draft(chat_id)
+            if not draft.text.strip() and not draft.attachments:
+                raise UsageError("Nothing is typed or attached.", "Type a question, or attach a picture.")
+            asked = branches.add(rows, chat_id, parent_id, "user", draft.text)
+            moved = "chat_id = ? AND turn_id IS NULL AND detached_at IS NULL"
+            rows.connection.execute(f"UPDATE attachment SET turn_id = ? WHERE {moved}", (asked, chat_id))
+            _set(rows, chat_id, "draft", "")
+            return branches.complete(rows, asked)
+
+    def question(self, chat_id: int, parent_id: int | None, text: str, attachments: Sequence[Attachment] = ()) -> Turn:
+        """Add a question with the pictures of these attachments below a turn; the draft stays as it is."""
+        with self.writing() as rows:
+            asked = branches.add(rows, chat_id, parent_id, "user", _clean(text))
+            return branches.complete(rows, asked, attachments)
+
+    def edit(self, turn_id: int, text: str, attachments: Sequence[Attachment] | None = None) -> Turn:
+        """Put another version beside a turn, chosen, with the same pictures unless others are given."""
+        with self.writing() as rows:
+            old = rows.turn(turn_id)
+            kept = old.attachments if attachments is None else attachments
+            added = branches.add(rows, old.chat_id, old.parent_id, old.role, _clean(text), model=old.model)
+            return branches.complete(rows, added, kept)
+
+    def siblings(self, turn_id: int) -> list[int]:
+        """The ids of a turn and its other versions, oldest first."""
+        with self.reading() as rows:
+            return rows.siblings(turn_id)
+
+    def choose(self, turn_id: int) -> None:
+        """Put a turn on the path, with all above it, and below it what was chosen there last."""
+        with self.writing() as rows:
+            branches.choose(rows, turn_id)
+
+    def delete_turn(self, turn_id: int) -> None:
+        """Take a turn and all below it away, for 30 days; the path goes to the sibling chosen before it, if any."""
+        with self.writing() as rows:
+            branches.delete(rows, turn_id)
+
+    def restore_turn(self, turn_id: int) -> None:
+        """Bring back what `delete_turn` of the same turn took, and choose it."""
+        with self.writing() as rows:
+            branches.restore(rows, turn_id)
+
+    # --- answers ----------------------------------------------------------------------------------------------------
+
+    def begin_answer(self, parent_id: int, model: str) -> Turn:
+        """An empty answer below a question, chosen, that is being written by this instance."""
+        writer = self._instance.name
+        with self.writing() as rows:
+            chat_id = rows.living(parent_id)["chat_id"]
+            begun = branches.add(rows, chat_id, parent_id, "assistant", "", model=model, writer=writer)
+            return rows.turn(begun)
+
+    def append(self, turn_id: int, text: str = "", thinking: str = "") -> None:
+        """Put more behind an answer that is being written, deleted or not. Its cost does not grow with its length."""
+        added = self.database.run(
+            "INSERT INTO piece (turn_id, text, thinking) SELECT id, ?, ? FROM turn WHERE id = ? AND state = 'writing'",
+            (_clean(text), _clean(thinking), turn_id),
+        )
+        if not added:
+            raise no_turn(turn_id)
+
+    def resume_answer(self, turn_id: int) -> None:
+        """Have an answer written on by this instance, behind what is there."""
+        writer = self._instance.name
+        with self.writing() as rows:
+            if rows.living(turn_id)["state"] != "writing":
+                changes = "state = 'writing', writer = ?, finish_reason = '', error = ''"
+                rows.connection.execute(f"UPDATE turn SET {changes} WHERE id = ?", (writer, turn_id))
+
     def finish(
         self,
         turn_id: int,
@@ -78,17 +222,109 @@ class History:
         error: str = "",
         usage: Usage | None = None,
         timings: Timings | None = None,
-    ) -> None: ...
-    def recover(self) -> list[int]: ...
+    ) -> None:
+        """End an answer, deleted or not: its pieces become its text, which can be found from now on."""
+        told = (state, finish_reason, _clean(error), as_json(usage), as_json(timings))
+        with self.writing() as rows:
+            row = rows.connection.execute("SELECT * FROM turn WHERE id = ?", (turn_id,)).fetchone()
+            if row is None:
+                raise no_turn(turn_id)
+            branches.put_together(rows, row)
+            changes = "state = ?, finish_reason = ?, error = ?, usage = ?, timings = ?, writer = NULL"
+            rows.connection.execute(f"UPDATE turn SET {changes} WHERE id = ?", (*told, turn_id))
+            rows.connection.execute("UPDATE chat SET updated = ? WHERE id = ?", (time.time(), row["chat_id"]))
 
-    # --- what is being typed
+    def recover(self) -> list[int]:
+        """Stop the answers whose writers are gone; never those of a living instance. -> their ids."""
+        with self.reading() as rows:
+            query = "SELECT DISTINCT writer FROM turn WHERE state = 'writing'"
+            writers = [row["writer"] for row in rows.connection.execute(query)]
+        gone = [writer for writer in writers if not self._instance.lives(writer)]
+        recovered: list[int] = []
+        if gone:
+            with self.writing() as rows:
+                query = "SELECT * FROM turn WHERE state = 'writing' AND writer IN (SELECT value FROM json_each(?))"
+                for row in rows.connection.execute(query, (json.dumps(gone),)).fetchall():
+                    branches.put_together(rows, row)
+                    end = "UPDATE turn SET state = 'stopped', writer = NULL WHERE id = ?"
+                    rows.connection.execute(end, (row["id"],))
+                    recovered.append(row["id"])
+        return recovered
 
-    def draft(self, chat_id: int) -> Draft: ...
-    def set_draft(self, chat_id: int, text: str) -> None: ...
-    def attach(self, chat_id: int, data: bytes, name: str, size: tuple[int, int]) -> Attachment: ...
-    def detach(self, attachment_id: int) -> None: ...
-    def reattach(self, attachment_id: int) -> None: ...
+    # --- what is being typed ----------------------------------------------------------------------------------------
 
-    # --- search
+    def draft(self, chat_id: int) -> Draft:
+        """What is typed and attached in a chat."""
+        with self.reading() as rows:
+            return rows.draft(chat_id)
 
-    def search(self, query: str, *, limit: int = 50) -> list[Hit]: ...
+    def set_draft(self, chat_id: int, text: str) -> None:
+        """What is typed now."""
+        with self.writing() as rows:
+            _set(rows, chat_id, "draft", _clean(text))
+
+    def attach(self, chat_id: int, data: bytes, name: str, size: tuple[int, int]) -> Attachment:
+        """Attach a picture's file to what is typed. `size` is (width, height) in pixels of the original, upright."""
+        digest = self.pictures.keep(data, size)
+        with self.writing() as rows:
+            rows.chat(chat_id)
+            sql = "INSERT INTO attachment (chat_id, digest, name) VALUES (?, ?, ?)"
+            added = rows.connection.execute(sql, (chat_id, digest, _clean(name)))
+            return rows.attachment(added.lastrowid or 0)
+
+    def detach(self, attachment_id: int) -> None:
+        """Take a picture out of what is typed."""
+        self._detached(attachment_id, time.time())
+
+    def reattach(self, attachment_id: int) -> None:
+        """Undo `detach`."""
+        self._detached(attachment_id, None)
+
+    # --- search -----------------------------------------------------------------------------------------------------
+
+    def search(self, query: str, *, limit: int = 50) -> list[Hit]:
+        """Titles, then the latest turns of any branch, that hold all the words, or parts of words, in any case."""
+        with self.reading() as rows:
+            return search.search(rows, query, limit)
+
+    # --- for this room ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def reading(self) -> Iterator[Rows]:
+        """One state of everything."""
+        with self.database.reading() as connection:
+            yield Rows(connection, self.pictures.folder)
+
+    @contextmanager
+    def writing(self) -> Iterator[Rows]:
+        """A transaction."""
+        with self.database.writing() as connection:
+            yield Rows(connection, self.pictures.folder)
+
+    def _detached(self, attachment_id: int, at: float | None) -> None:
+        done = self.database.run(
+            "UPDATE attachment SET detached_at = ? WHERE id = ? AND turn_id IS NULL", (at, attachment_id)
+        )
+        if not done:
+            raise no_attachment(attachment_id)
+
+    def _forget(self) -> None:
+        """Remove for good what was deleted long ago."""
+        before = time.time() - KEPT_S
+        with self.reading() as rows:
+            due = branches.forgettable(rows, before)
+        if due:
+            with self.writing() as rows:
+                branches.forget(rows, before)
+        self.pictures.sweep()
+
+
+def _set(rows: Rows, chat_id: int, column: str, value: object) -> None:
+    sql = f"UPDATE chat SET {column} = ? WHERE id = ? AND deleted_at IS NULL"
+    if not rows.connection.execute(sql, (value, chat_id)).rowcount:
+        raise no_chat(chat_id)
+
+
+def _clean(text: str) -> str:
+    """Half of a surrogate pair, as odd file names have them, cannot be stored."""
+    return text.encode("utf-8", "replace").decode("utf-8")
