@@ -54,7 +54,8 @@ def fold(text: str) -> str:
 def index(connection: sqlite3.Connection, row: int, text: str, names: Sequence[str] = ()) -> None:
     """Make a turn's text, with its pictures' names, findable; or a chat's title, by the negative id of the chat."""
     connection.execute("DELETE FROM words WHERE rowid = ?", (row,))
-    connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (row, fold("\n".join([text, *names]))))
+    if folded := fold("\n".join([text, *names])):
+        connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (row, folded))
 
 
 def search(rows: Rows, query: str, limit: int) -> list[Hit]:

@@ -1,0 +1,211 @@
+"""Chats from an export of JSON into a history: all of them, or none where anything is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64decode
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gguf_vl.chat import search
+from gguf_vl.chat.export.given import Given
+from gguf_vl.chat.export.json import FORMAT, VERSION, ranked
+from gguf_vl.chat.history import History
+from gguf_vl.chat.rows import Rows
+from gguf_vl.chat.turns import Chat
+from gguf_vl.errors import InvalidHistory, InvalidPicture
+
+MOST_PIXELS = 1_000_000
+"""Of a picture's side."""
+
+
+def read(path: Path) -> object:
+    """The data in a file of JSON. Raises InvalidHistory."""
+    try:
+        data: object = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InvalidHistory(f"{path} cannot be read: {error.strerror}.", "Give the file of an export.") from error
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or nested beyond any sense
+        fix = "Give a file that `gguf-vl chats export --as json` has written."
+        raise InvalidHistory(f"{path} is not JSON, and nothing was imported.", fix) from error
+    return data
+
+
+def load(history: History, data: object) -> list[Chat]:
+    """Add the chats of an export, which `data` is when parsed. -> the new chats.
+
+    Nothing that is here is changed or replaced. Raises InvalidHistory, and then nothing was added.
+    """
+    given = Given(data, "")
+    if given.field("format").value != FORMAT:
+        raise given.wrong("an export of chats")
+    if given.field("version").whole(1) > VERSION:
+        what = "These chats were exported by a newer gguf-vl, and nothing was imported."
+        raise InvalidHistory(what, "Update gguf-vl, and import them again.")
+    pictures = dict(_picture(name, each) for name, each in given.field("pictures").fields())
+    chats = [_chat(each, pictures) for each in given.field("chats").each()]
+    for picture in pictures.values():
+        if picture.data is not None:
+            history.pictures.keep(picture.data, picture.size)
+    with history.writing() as rows:
+        return [rows.chat(_add(rows, chat)) for chat in chats]
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """`data` is None where the file was gone when it was exported."""
+
+    data: bytes | None
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Attached:
+    digest: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """`columns` are those of the database that are taken as they are."""
+
+    parent: int | None
+    chosen: int
+    attachments: tuple[_Attached, ...]
+    columns: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Chat:
+    columns: dict[str, Any]
+    draft: tuple[_Attached, ...]
+    turns: tuple[_Turn, ...]
+
+
+def _picture(digest: str, given: Given) -> tuple[str, _Picture]:
+    from gguf_vl.media.formats import kind_of
+
+    size = (given.field("width").whole(1, MOST_PIXELS), given.field("height").whole(1, MOST_PIXELS))
+    encoded = given.field("data").maybe(Given.text)
+    if encoded is None:
+        return digest, _Picture(None, size)
+    try:
+        data = b64decode(encoded, validate=True)
+        kind_of(data, "it")
+    except (ValueError, InvalidPicture):
+        raise given.wrong("a picture") from None
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise given.wrong("the picture that it is called: its bytes are others")
+    return digest, _Picture(data, size)
+
+
+def _chat(given: Given, pictures: dict[str, _Picture]) -> _Chat:
+    columns = {
+        "title": given.field("title").maybe(Given.text) or None,
+        "created": given.field("created").time(),
+        "updated": given.field("updated").time(),
+        "pinned": int(given.field("pinned").truth()),
+        "system": given.field("system").maybe(Given.text),
+        "sampling": json.dumps({name: _setting(name, each) for name, each in given.field("sampling").fields()}),
+        "model": given.field("model").maybe(Given.text),
+        "preset": given.field("preset").maybe(Given.text),
+        "draft": given.field("draft").field("text").text(),
+    }
+    draft = _attachments(given.field("draft").field("attachments"), pictures)
+    turns = [_turn(each, place, pictures) for place, each in enumerate(given.field("turns").each())]
+    return _Chat(columns, draft, tuple(turns))
+
+
+def _setting(name: str, given: Given) -> object:
+    """A field of `Sampling`."""
+    match name:
+        case "temperature" | "top_p" | "min_p" | "presence_penalty" | "frequency_penalty" | "repetition_penalty":
+            return given.number()
+        case "top_k":
+            return given.whole(0)
+        case "seed" | "max_tokens":
+            return given.maybe(lambda each: each.whole(0))
+        case "stop":
+            return [each.text() for each in given.each()]
+        case "logit_bias":
+            return [_bias(each) for each in given.each()]
+    raise given.wrong("a setting of sampling")
+
+
+def _bias(given: Given) -> list[float]:
+    pair = list(given.each())
+    if len(pair) != 2:
+        raise given.wrong("a token and its bias")
+    return [pair[0].whole(0), pair[1].number()]
+
+
+def _turn(given: Given, place: int, pictures: dict[str, _Picture]) -> _Turn:
+    columns = {
+        "role": given.field("role").one_of("user", "assistant"),
+        "text": given.field("text").text(),
+        "thinking": given.field("thinking").text(),
+        "state": given.field("state").one_of("done", "stopped", "failed"),
+        "finish_reason": given.field("finish_reason").text(),
+        "error": given.field("error").text(),
+        "model": given.field("model").text(),
+        "usage": given.field("usage").maybe(_usage),
+        "timings": given.field("timings").maybe(_timings),
+        "created": given.field("created").time(),
+    }
+    parent = given.field("parent").maybe(lambda each: each.whole(0, place - 1))
+    return _Turn(parent, given.field("chosen").whole(0), _attachments(given.field("attachments"), pictures), columns)
+
+
+def _usage(given: Given) -> str:
+    names = ("prompt_tokens", "image_tokens", "completion_tokens")
+    return json.dumps({name: given.field(name).whole(0) for name in names})
+
+
+def _timings(given: Given) -> str:
+    timings: dict[str, float | None] = {
+        name: given.field(name).number() for name in ("encode_s", "prefill_s", "ttft_s", "queue_s")
+    }
+    timings["decode_tps"] = given.field("decode_tps").maybe(Given.number)
+    timings["tokens_reused"] = given.field("tokens_reused").whole(0)
+    return json.dumps(timings)
+
+
+def _attachments(given: Given, pictures: dict[str, _Picture]) -> tuple[_Attached, ...]:
+    """Those whose pictures the export has."""
+    found = []
+    for each in given.each():
+        digest = each.field("picture").text()
+        if digest not in pictures:
+            raise each.wrong("an attachment of a picture that is in the export")
+        if pictures[digest].data is not None:
+            found.append(_Attached(digest, each.field("name").text()))
+    return tuple(found)
+
+
+def _add(rows: Rows, chat: _Chat) -> int:
+    chat_id = _insert(rows, "chat", chat.columns)
+    search.index(rows.connection, -chat_id, chat.columns["title"] or "")
+    _attach(rows, chat_id, None, chat.draft)
+    ids: list[int] = []
+    ranks = ranked([(turn.parent, turn.chosen) for turn in chat.turns])
+    for turn, rank in zip(chat.turns, ranks, strict=True):
+        parent_id = None if turn.parent is None else ids[turn.parent]
+        own = {"chat_id": chat_id, "parent_id": parent_id, "chosen": rank}
+        ids.append(_insert(rows, "turn", own | turn.columns))
+        _attach(rows, chat_id, ids[-1], turn.attachments)
+        search.index(rows.connection, ids[-1], turn.columns["text"], [each.name for each in turn.attachments])
+    return chat_id
+
+
+def _attach(rows: Rows, chat_id: int, turn_id: int | None, attachments: tuple[_Attached, ...]) -> None:
+    for each in attachments:
+        columns = {"chat_id": chat_id, "turn_id": turn_id, "digest": each.digest, "name": each.name}
+        _insert(rows, "attachment", columns)
+
+
+def _insert(rows: Rows, table: str, columns: dict[str, Any]) -> int:
+    names, places = ", ".join(columns), ", ".join("?" * len(columns))
+    added = rows.connection.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", tuple(columns.values()))
+    return added.lastrowid or 0
