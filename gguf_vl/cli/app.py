@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from gguf_vl import __version__
-from gguf_vl.cli import ask, bench, bundle, config, doctor, import_, models, options, plan, pull, serve
+from gguf_vl.cli import ask, bench, bundle, chats, config, doctor, import_, models, options, plan, pull, serve
 from gguf_vl.cli.printing import print_error
 from gguf_vl.errors import GgufVlError, UsageError
 
@@ -39,6 +39,7 @@ app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 app.command("serve")(serve.serve)
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(chats.app, name="chats")
 app.add_typer(config.app, name="config")
 
 
