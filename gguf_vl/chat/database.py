@@ -13,7 +13,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from queue import Empty, LifoQueue
 
 from gguf_vl.errors import GgufVlError, InvalidHistory
 
@@ -27,7 +26,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._idle: LifoQueue[sqlite3.Connection] = LifoQueue()
+        self._idle: list[sqlite3.Connection] = []
         # Threads that wait for each other here get their turn at once; SQLite would have them sleep and try again.
         self._turn = threading.RLock()
         self._closed = False
@@ -71,22 +70,22 @@ class Database:
         self._closed = True
         while True:
             try:
-                self._idle.get_nowait().close()
-            except Empty:
+                self._idle.pop().close()
+            except IndexError:
                 return
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """A connection that no other thread uses meanwhile."""
         try:
-            connection = self._idle.get_nowait()
-        except Empty:
+            connection = self._idle.pop()
+        except IndexError:
             with telling(self.path):
                 connection = _connected(self.path)
         try:
             yield connection
         finally:
-            self._idle.put(connection)
+            self._idle.append(connection)
             if self._closed:
                 self.close()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from gguf_vl import paths
 from gguf_vl.chat import branches, search
@@ -18,7 +18,9 @@ from gguf_vl.chat.pictures import Pictures
 from gguf_vl.chat.rows import Rows, as_json, no_attachment, no_chat, no_turn
 from gguf_vl.chat.turns import Attachment, Chat, Draft, Hit, State, Turn
 from gguf_vl.errors import UsageError
-from gguf_vl.types import Timings, Usage
+
+if TYPE_CHECKING:
+    from gguf_vl.types import Timings, Usage
 
 NAME = "chats.sqlite"
 KEPT_S = 30 * 24 * 3600.0

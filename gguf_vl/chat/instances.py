@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +17,7 @@ class Instance:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._name = secrets.token_hex(8)
+        self._name = os.urandom(8).hex()
         self._lock: FileLock | None = None
         self._naming = threading.Lock()
 

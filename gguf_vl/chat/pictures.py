@@ -6,9 +6,7 @@ kill leaves behind is found and swept; a file that the database does not know is
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +34,8 @@ class Pictures:
 
         Raises GgufVlError where the disk refuses.
         """
+        import hashlib
+
         digest, suffix = hashlib.sha256(data).hexdigest(), _suffix(data)
         self._database.run(
             "INSERT INTO picture VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET touched = excluded.touched",
@@ -71,7 +71,7 @@ class Pictures:
     def _write(self, path: Path, data: bytes) -> None:
         from gguf_vl.store.disk import sync, telling
 
-        aside = self._aside / secrets.token_hex(8)
+        aside = self._aside / os.urandom(8).hex()
         with telling(path, "written"):
             for folder in (self._aside, path.parent):
                 folder.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gguf_vl.types import Detail
+if TYPE_CHECKING:
+    from gguf_vl.types import Detail
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,14 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gguf_vl.chat.pictures import picture_path
 from gguf_vl.chat.turns import Attachment, Chat, Draft, Turn
 from gguf_vl.errors import ChatNotFound
-from gguf_vl.types import Timings, Usage
+
+if TYPE_CHECKING:
+    from gguf_vl.types import Timings, Usage
 
 TITLE = 60
 """Characters of a title that is made of the first question."""
@@ -40,9 +42,13 @@ class Rows:
 
     def chats(self, limit: int | None) -> list[Chat]:
         """Those that hold something, pinned ones first, then the latest."""
-        query = f"""SELECT * FROM ({_CHATS} WHERE chat.deleted_at IS NULL) AS chat WHERE n_turns OR draft <> ''
-            OR EXISTS (SELECT 1 FROM attachment WHERE chat_id = chat.id AND turn_id IS NULL AND detached_at IS NULL)
-            ORDER BY pinned DESC, updated DESC, id DESC LIMIT ?"""
+        order = "ORDER BY pinned DESC, updated DESC, chat.id DESC"
+        query = f"""{_CHATS} WHERE chat.id IN (
+            SELECT chat.id FROM chat WHERE deleted_at IS NULL AND (draft <> ''
+                OR EXISTS (SELECT 1 FROM turn WHERE chat_id = chat.id AND deleted_with IS NULL)
+                OR EXISTS (SELECT 1 FROM attachment
+                    WHERE chat_id = chat.id AND turn_id IS NULL AND detached_at IS NULL))
+            {order} LIMIT ?) {order}"""
         return [_chat(row) for row in self.connection.execute(query, (-1 if limit is None else limit,))]
 
     def chats_of(self, ids: Iterable[int]) -> dict[int, Chat]:
@@ -148,8 +154,8 @@ class Rows:
             finish_reason=row["finish_reason"],
             error=row["error"],
             model=row["model"],
-            usage=Usage(**json.loads(row["usage"])) if row["usage"] else None,
-            timings=Timings(**json.loads(row["timings"])) if row["timings"] else None,
+            usage=_usage(row["usage"]) if row["usage"] else None,
+            timings=_timings(row["timings"]) if row["timings"] else None,
             created=row["created"],
             place=place[0],
             of=place[1],
@@ -170,6 +176,18 @@ def written_so_far(connection: sqlite3.Connection, row: sqlite3.Row) -> tuple[st
 def as_json(value: Usage | Timings | None) -> str | None:
     """Figures as a column holds them."""
     return json.dumps(asdict(value)) if value else None
+
+
+def _usage(text: str) -> Usage:
+    from gguf_vl.types import Usage
+
+    return Usage(**json.loads(text))
+
+
+def _timings(text: str) -> Timings:
+    from gguf_vl.types import Timings
+
+    return Timings(**json.loads(text))
 
 
 def no_chat(chat_id: int) -> ChatNotFound:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from gguf_vl.types import Timings, Usage
+if TYPE_CHECKING:  # all of `types` takes as long to import as the rest of a chat list
+    from gguf_vl.types import Timings, Usage
 
 Role = Literal["user", "assistant"]
 State = Literal["done", "writing", "stopped", "failed"]
