@@ -287,7 +287,7 @@ class History:
     def search(self, query: str, *, limit: int = 50) -> list[Hit]:
         """Titles, then the latest turns of any branch, that hold all the words, or parts of words, in any case."""
         with self.reading() as rows:
-            return search.search(rows, query, limit)
+            return search.search(rows, _clean(query), limit)
 
     # --- for this room ----------------------------------------------------------------------------------------------
 
