@@ -1,7 +1,8 @@
 """Search over every turn and title: all words, parts of words, any case, with or without accents, any script.
 
 The index has the folded text in trigrams (FTS5), which finds every word of three characters or more. Shorter ones, as
-most Chinese words are, are looked for in the folded text itself.
+most Chinese words are, are in the trigrams that begin with them; where those are too many, the word is so common that
+a look at the texts from the last one back soon has enough.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from gguf_vl.chat.turns import Chat, Hit
 
 MOST_WORDS = 32
 """Words of a query that are looked at: SQLite limits how long an expression may be."""
+MOST_TERMS = 128
+"""Trigrams that a short word may begin before texts are looked at instead."""
 BEFORE, SNIPPET = 40, 160
 """Characters of a snippet before the first word that was found, and of all of it."""
 
@@ -55,7 +58,8 @@ def index(connection: sqlite3.Connection, row: int, text: str, names: Sequence[s
     """Make a turn's text, with its pictures' names, findable; or a chat's title, by the negative id of the chat."""
     connection.execute("DELETE FROM words WHERE rowid = ?", (row,))
     if folded := fold("\n".join([text, *names])):
-        connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (row, folded))
+        # With the spaces, a trigram begins at each of its characters, at the last ones too.
+        connection.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (row, f"{folded}  "))
 
 
 def search(rows: Rows, query: str, limit: int) -> list[Hit]:
@@ -64,19 +68,39 @@ def search(rows: Rows, query: str, limit: int) -> list[Hit]:
     if not words:
         return []
     conditions, values = ["chat.deleted_at IS NULL"], list[object]()
-    if long := [word for word in words if len(word) >= 3]:
-        conditions.append("words MATCH ?")
-        values.append(" ".join('"' + word.replace('"', '""') + '"' for word in long))
+    matches: list[str] = []
     for word in words:
-        if len(word) < 3:
+        terms = [word] if len(word) >= 3 else _terms(rows, word)
+        if terms is None:
             conditions.append("instr(words.text, ?)")
             values.append(word)
+        elif terms:
+            matches.append(f"({' OR '.join(map(_quoted, terms))})")
+        else:
+            return []
+    if matches:
+        conditions.append("words MATCH ?")
+        values.append(" AND ".join(matches))
     found: list[sqlite3.Row] = []
     for part in (_TITLES, _HITS):
         sql = f"{part} AND {' AND '.join(conditions)} ORDER BY words.rowid DESC LIMIT ?"
         found += rows.connection.execute(sql, (*values, limit - len(found))).fetchall()
     chats = rows.chats_of({row["chat_id"] for row in found})
     return [_hit(row, chats[row["chat_id"]], words) for row in found]
+
+
+def _terms(rows: Rows, word: str) -> list[str] | None:
+    """The trigrams of the index that begin with a word of one or two characters; None where they are too many."""
+    if len(word) == 1 and word.isascii():  # it would take longer to count than to look
+        return None
+    query = "SELECT term FROM terms WHERE term >= ? AND term <= ? LIMIT ?"
+    found = rows.connection.execute(query, (word, f"{word}\U0010ffff", MOST_TERMS + 1)).fetchall()
+    return [row["term"] for row in found] if len(found) <= MOST_TERMS else None
+
+
+def _quoted(term: str) -> str:
+    doubled = term.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def _hit(row: sqlite3.Row, chat: Chat, words: Sequence[str]) -> Hit:

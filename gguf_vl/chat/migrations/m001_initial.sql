@@ -73,5 +73,6 @@ CREATE INDEX attachment_detached ON attachment (detached_at) WHERE detached_at I
 
 -- Folded text (search.py) by the id of its turn; a chat's title by the negative id of its chat.
 CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = 'trigram case_sensitive 1', columnsize = 0);
+CREATE VIRTUAL TABLE terms USING fts5vocab (words, row);
 CREATE TRIGGER turn_gone AFTER DELETE ON turn BEGIN DELETE FROM words WHERE rowid = old.id; END;
 CREATE TRIGGER chat_gone AFTER DELETE ON chat BEGIN DELETE FROM words WHERE rowid = -old.id; END;
