@@ -32,9 +32,11 @@ class Database:
         self._closed = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                path.touch(mode=0o600)  # what a person asks is nobody else's; SQLite's files beside it follow
         except OSError as error:
-            what = f"{path.parent} cannot be made: {error.strerror}."
-            raise GgufVlError(what, "Make room for it, or set GGUF_VL_HOME to another folder.") from error
+            what = f"{path} cannot be made: {error.strerror}."
+            raise GgufVlError(what, f"Make room for it, {_ELSEWHERE}") from error
         with self._connection() as connection, telling(path):
             _migrate(connection, path)
 

@@ -30,9 +30,7 @@ class Instance:
             if self._lock is None:
                 with telling(self._folder, "written"):
                     self._folder.mkdir(parents=True, exist_ok=True)
-                    lock = _lock(self._path(self._name))
-                    lock.acquire(timeout=0)
-                self._lock = lock
+                    self._lock = self._taken()
                 for path in self._folder.glob("*.lock"):
                     self.lives(path.stem)  # takes away what the dead have left
         return self._name
@@ -62,6 +60,19 @@ class Instance:
                     self._path(self._name).unlink(missing_ok=True)
                 self._lock.release()
                 self._lock = None
+
+    def _taken(self) -> FileLock:
+        """A lock whose file is there: another instance may have swept it away before it was locked."""
+        from filelock import Timeout
+
+        while True:
+            lock = _lock(self._path(self._name))
+            with suppress(Timeout):
+                lock.acquire(timeout=0)
+                if self._path(self._name).exists():
+                    return lock
+                lock.release()
+            self._name = os.urandom(8).hex()
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.lock"

@@ -73,8 +73,9 @@ class Pictures:
 
         aside = self._aside / os.urandom(8).hex()
         with telling(path, "written"):
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for folder in (self._aside, path.parent):
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(exist_ok=True)
             try:
                 with aside.open("wb") as file:
                     file.write(data)

@@ -8,16 +8,15 @@ from gguf_vl.chat.history import History
 from gguf_vl.chat.turns import Turn
 
 
-def png(seed: int = 0, n_bytes: int = 0) -> bytes:
-    """A picture of one pixel; another for every seed, and as large as is wanted."""
+def png(seed: int = 0) -> bytes:
+    """A picture of one pixel; another for every seed."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
     header = chunk(b"IHDR", bytes([0, 0, 0, 1, 0, 0, 0, 1, 8, 2, 0, 0, 0]))
     pixels = chunk(b"IDAT", zlib.compress(b"\0" + seed.to_bytes(3, "big")))
-    more = chunk(b"tEXt", b"Comment\0" + seed.to_bytes(8, "big") * (n_bytes // 8))
-    return b"\x89PNG\r\n\x1a\n" + header + more + pixels + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
 
 
 def exchange(history: History, chat_id: int, parent_id: int | None, question: str, answer: str) -> tuple[Turn, Turn]:

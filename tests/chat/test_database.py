@@ -212,6 +212,13 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         History(tmp_path / "file" / "below")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="rights are POSIX")
+def test_what_a_person_asks_is_for_nobody_else_to_read(history: History, file: Path) -> None:
+    history.attach(history.new_chat().id, png(), "a.png", (1, 1))
+    for path in (file, file.with_name("chats.sqlite-wal"), history.pictures.folder):
+        assert path.stat().st_mode & 0o077 == 0
+
+
 def test_opening_and_listing_imports_nothing_heavy() -> None:
     heavy = ("PIL", "numpy", "filelock", "httpx2", "asyncio", "jinja2", "importlib.resources", "gguf_vl.types")
     code = f"""
