@@ -134,7 +134,8 @@ def _under_tmux() -> Protocol:
         return "halfblock"
     passes, name, features = (*said.strip().split("|"), "", "", "")[:3]
     # A placeholder says by its colour which picture it is: a tmux that rounds colours would show another one.
-    if passes in ("on", "all") and name.removeprefix("xterm-") in _WITH_PLACEHOLDERS and "RGB" in features.split(","):
+    all_colors = "RGB" in features.split(",")
+    if all_colors and passes in ("1", "on", "all") and name.removeprefix("xterm-") in _WITH_PLACEHOLDERS:
         return "kitty"
     return "halfblock"
 

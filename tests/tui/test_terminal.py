@@ -138,6 +138,8 @@ def test_some_terminals_are_known_without_a_question(
     [
         ("on|xterm-kitty|bpaste,clipboard,RGB,title", "kitty"),
         ("all|xterm-ghostty|RGB", "kitty"),
+        ("1|xterm-kitty|RGB", "kitty"),
+        ("0|xterm-kitty|RGB", "halfblock"),
         ("off|xterm-kitty|RGB", "halfblock"),
         ("on|xterm-256color|RGB", "halfblock"),
         ("on|xterm-kitty|bpaste,title", "halfblock"),
