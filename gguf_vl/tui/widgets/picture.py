@@ -24,6 +24,7 @@ from textual.binding import BindingType
 from textual.dom import NoScreen
 from textual.errors import NoWidget
 from textual.geometry import Region, Size
+from textual.message import Message
 from textual.screen import ModalScreen
 from textual.strip import Strip
 from textual.widget import Widget
@@ -61,6 +62,9 @@ class PictureView(Widget, can_focus=True):
     PictureView:focus { text-style: reverse; }
     PictureView.-drawn:focus { text-style: none; outline: round $accent; }
     """
+
+    class Changed(Message):
+        """Its size in pixels is known now, or its `problem`."""
 
     _kept: ClassVar[OrderedDict[PictureView, None]] = OrderedDict()
 
@@ -201,13 +205,16 @@ class PictureView(Widget, can_focus=True):
             if wanted is None:
                 self._opened, self.pixels, self._asked = opened, opened.size, None
                 self.refresh(layout=True)
+                self.post_message(self.Changed())
                 return
             self._opened = None
             self._show(await asyncio.to_thread(drawn.draw, opened, wanted))
         except InvalidPicture as error:
             self._failed(error.what)
+            self.post_message(self.Changed())
         except OSError as error:
             self._failed(f"{self.title}: {error.strerror or error}")
+            self.post_message(self.Changed())
 
     def _show(self, picture: drawn.Drawn) -> None:
         before = self._drawn
