@@ -168,6 +168,6 @@ def _sixels(columns: bytes) -> str:
 def with_sixels(strip: Strip, sixels: str, column: int) -> Strip:
     """`strip`, and once it is drawn `sixels` over it, from the screen's `column` (from 0) on.
 
-    They hang on the strip's end: where something covers a part of it, Textual cuts it in pieces and they fall off.
+    They hang on the strip's end: where something covers its right part, Textual cuts it and they fall off.
     """
     return Strip([*strip, Segment(f"\x1b7\x1b[{column + 1}G{sixels}\x1b8", Style.null(), _CONTROL)], strip.cell_length)

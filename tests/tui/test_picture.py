@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -305,3 +307,14 @@ def test_the_system_s_viewer_is_offered_where_there_is_one(tmp_path: Path, monke
     assert system_viewer({"PATH": "", "DISPLAY": ":0"}) is None
     monkeypatch.setattr("sys.platform", "darwin")
     assert system_viewer({"PATH": ""}) == ("open",)
+
+
+def test_what_pictures_need_is_not_imported_before_there_is_one() -> None:
+    program = """
+import sys
+import gguf_vl.tui.terminal, gguf_vl.tui.screens.picker
+print(sorted({"PIL", "numpy", "textual_image", "pypdfium2", "psutil"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
