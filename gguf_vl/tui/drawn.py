@@ -158,12 +158,12 @@ def _half_blocks(opened: Opened, wanted: Wanted) -> list[Strip]:
     for box, color in zip(boxes, colors, strict=True):
         if box.label:
             ink = "#000000" if sum(color) > 330 else "#ffffff"
-            _write(strips, box.label, box.x1, box.y1 // 2, Style(color=ink, bgcolor=Color.from_rgb(*color)))
+            _write(strips, box.label, box.x1, (box.y1 + 1) // 2 - 1, Style(color=ink, bgcolor=Color.from_rgb(*color)))
     return strips
 
 
 def _write(strips: list[Strip], label: str, column: int, row: int, style: Style) -> None:
-    """The label over the box's upper edge, moved to the left where it would be cut at the picture's."""
+    """The label in that row or, where there is none, the nearest; moved to the left where it would be cut."""
     row = min(max(row, 0), len(strips) - 1)
     strip = strips[row]
     width = min(cell_len(label), strip.cell_length)
