@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_type_hints
@@ -19,6 +19,8 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_
 from gguf_vl import paths
 from gguf_vl.errors import UsageError
 from gguf_vl.types import Detail, KvType
+
+Shown = Literal["auto", "kitty", "sixel", "halfblock", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,26 @@ class _Switch:
         return value
 
 
-_Rule = _Number | _Size | _Choice | _Text | _Switch
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Names and what each stands for, as a table of `config.toml`; as text, `name=value` with commas between."""
+
+    @property
+    def expected(self) -> str:
+        return "a table of names and texts"
+
+    def read(self, text: str) -> object:
+        pairs = [each.partition("=") for each in text.split(",") if each.strip()]
+        return {name.strip(): value.strip() for name, _, value in pairs} if all(sep for _, sep, _ in pairs) else text
+
+    def accepts(self, value: object) -> bool:
+        return isinstance(value, Mapping) and all(isinstance(each, str) for each in (*value, *value.values()))
+
+    def settle(self, value: Any) -> object:
+        return {str(name): str(text) for name, text in value.items()}
+
+
+_Rule = _Number | _Size | _Choice | _Text | _Switch | _Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +224,15 @@ class Settings:
     offline: Annotated[bool, _Switch()] = False
     """Use no network at all."""
 
+    theme: Annotated[str | None, _Text()] = None
+    """Colours of the terminal UI, by the name of a theme."""
+
+    pictures: Annotated[Shown, _Choice(get_args(Shown))] = "auto"
+    """How the terminal UI draws pictures: as this terminal can (auto), or one way whatever it says of itself."""
+
+    keys: Annotated[Mapping[str, str], _Table()] = field(default_factory=dict)
+    """Keys of the terminal UI, by action: `new_chat = "ctrl+n"`. Its F1 page lists the actions."""
+
 
 class Origin(NamedTuple):
     """One setting's value and where it comes from: `default`, the path of the file, a variable's name or a flag."""
@@ -263,6 +293,33 @@ def with_origins(
         if value is not None:
             flag = f"--{name.replace('_', '-')}"
             found[name] = _checked(name, value, origin=flag, place=flag)
+    return found
+
+
+class Described(NamedTuple):
+    """What a setting is for, and what it may be; `words` are all of that, where there are a few."""
+
+    help: str
+    expected: str
+    words: tuple[str, ...]
+    is_size: bool
+
+
+def described() -> dict[str, Described]:
+    """Every setting with what is said under it in `Settings`."""
+    import ast
+    import inspect
+    from itertools import pairwise
+
+    (body,) = (each.body for each in ast.parse(inspect.getsource(Settings)).body if isinstance(each, ast.ClassDef))
+    helps: dict[str, str] = {}
+    for line, below in pairwise(body):
+        if isinstance(line, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            helps[ast.unparse(line.target)] = inspect.cleandoc(str(below.value.value))
+    found = {}
+    for name, rule in _RULES.items():
+        words = rule.words if isinstance(rule, _Choice) else ("true", "false") if isinstance(rule, _Switch) else ()
+        found[name] = Described(helps[name], rule.expected, words, isinstance(rule, _Size))
     return found
 
 

@@ -73,8 +73,10 @@ def test_every_setting_is_read_from_file_and_environment_alike(config_file: Path
         "seed": 7,
         "system": "Be brief.",
         "offline": True,
+        "theme": "nord",
+        "pictures": "sixel",
     }
-    assert set(written) == set(NAMES)
+    assert {*written, "keys"} == set(NAMES)
     config_file.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in written.items()))
     from_file = load_settings({}, environment={})
     variables = {f"GGUF_VL_{name.upper()}": str(value) for name, value in written.items()}
@@ -83,6 +85,18 @@ def test_every_setting_is_read_from_file_and_environment_alike(config_file: Path
     assert from_file.reserve == 3 << 29
     assert from_file.temperature == 0.0
     assert isinstance(from_file.temperature, float)
+
+
+def test_a_table_is_read_from_file_and_environment_alike(config_file: Path) -> None:
+    config_file.write_text('[keys]\nstop = "f8"\nnew_chat = "ctrl+n,f9"\n')
+    from_file = load_settings({}, environment={})
+    assert from_file.keys == {"stop": "f8", "new_chat": "ctrl+n,f9"}
+    assert load_settings({}, environment={"GGUF_VL_KEYS": "stop=f8"}, file=None).keys == {"stop": "f8"}
+    with pytest.raises(UsageError, match="a table"):
+        load_settings({}, environment={"GGUF_VL_KEYS": "f8"}, file=None)
+    config_file.write_text("[keys]\nstop = 8\n")
+    with pytest.raises(UsageError, match="a table"):
+        load_settings({}, environment={})
 
 
 def test_an_empty_variable_is_not_set() -> None:
