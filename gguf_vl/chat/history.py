@@ -134,6 +134,16 @@ class History:
         with self.reading() as rows:
             return rows.turns(chat_id, all_branches=True)
 
+    def path(self, turn_id: int) -> list[Turn]:
+        """The turns that lead to a turn, it among them, whatever is chosen now."""
+        with self.reading() as rows:
+            turn = rows.turn(turn_id)
+            by_id = {each.id: each for each in rows.turns(turn.chat_id, all_branches=True)}
+            found = [turn]
+            while (parent := found[-1].parent_id) is not None:
+                found.append(by_id[parent])
+            return found[::-1]
+
     def turn(self, turn_id: int) -> Turn:
         """One turn."""
         with self.reading() as rows:

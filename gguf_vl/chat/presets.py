@@ -22,6 +22,7 @@ class Preset:
     """
 
     key: str
+    slash: str
     name: str
     title: str
     hint: str
