@@ -151,8 +151,6 @@ def _turns(messages: Iterable[Message]) -> tuple[Turn, ...]:
         talk += [(Turn("tool", tuple(_content(block.content or ""))), block.tool_use_id) for block in results]
         if others := [block for block in blocks if block.type != "tool_result"]:
             talk.append((Turn("user", tuple(_content(others))), None))
-    if talk and talk[-1][0].role == "assistant":
-        raise UsageError("The last message is the assistant's own.", "End with one of the user's.")
     return openai.in_order(talk)
 
 
