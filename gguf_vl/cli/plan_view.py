@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, get_args
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -14,10 +13,11 @@ from rich.text import Text
 
 from gguf_vl.cli.printing import harmless
 from gguf_vl.fit.explain import size
+from gguf_vl.fit.parts import cells, parts
 from gguf_vl.fit.speed import speed_class
 from gguf_vl.runtime.alternatives import Alternative
 from gguf_vl.runtime.planning import Planned
-from gguf_vl.types import MAIN, Machine, Plan, Pool, Purpose, Used
+from gguf_vl.types import MAIN, Machine, Plan, Pool, Used
 
 _LOOKS: Mapping[str, tuple[str, str]] = {
     "weights": ("█", "blue"),
@@ -39,33 +39,28 @@ _ASCII_LOOKS: _Looks = {
 }
 
 
-class _Part(NamedTuple):
-    purpose: str
-    n_bytes: int
-
-
 def show(planned: Planned, used: Used | None, others: Sequence[Alternative]) -> None:
     """Print it all to standard output."""
     console = Console(highlight=False, markup=False, emoji=False)
     width = min(console.width, 120)
     looks = _LOOKS if _can_show("".join(character for character, _ in _LOOKS.values())) else _ASCII_LOOKS
-    parts: list[RenderableType] = [
+    blocks: list[RenderableType] = [
         _heading(planned),
         *(_device(planned.plan, pool, width, looks) for pool in planned.plan.pools),
     ]
     if used:
-        parts += [_beside(planned.plan, used), ""]
-    parts.append(_settings(planned.plan))
+        blocks += [_beside(planned.plan, used), ""]
+    blocks.append(_settings(planned.plan))
     if planned.plan.gave_way:
         lines = (Padding(harmless(line), (0, 0, 0, 2)) for line in planned.plan.gave_way)
-        parts += ["", Text("To fit", style="bold"), *lines]
+        blocks += ["", Text("To fit", style="bold"), *lines]
     if others:
-        parts += ["", _others(planned.plan, others)]
+        blocks += ["", _others(planned.plan, others)]
     if console.is_terminal:
-        console.print(Group(*parts), width=width)
+        console.print(Group(*blocks), width=width)
         return
     with console.capture() as captured:
-        console.print(Group(*parts), width=width)
+        console.print(Group(*blocks), width=width)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
@@ -100,8 +95,7 @@ def _machine(machine: Machine) -> str:
 
 
 def _device(plan: Plan, pool: Pool, width: int, looks: _Looks) -> RenderableType:
-    parts = _parts(plan, pool)
-    total = sum(part.n_bytes for part in parts)
+    shares = parts(plan, pool)
     within = f" (within {pool.within})" if pool.within else ""
     left = Text.assemble((pool.device, "bold"), f"  {harmless(pool.description)}{within}")
     right = f"takes {size(plan.taken(pool.device))} of {size(pool.free)} that are free"
@@ -110,10 +104,10 @@ def _device(plan: Plan, pool: Pool, width: int, looks: _Looks) -> RenderableType
         left.append(right.rjust(width - left.cell_len))
         head = left
     bar = Text(no_wrap=True)
-    for part, cells in zip(parts, _cells([part.n_bytes for part in parts], total, width), strict=True):
+    for part, n in zip(shares, cells([part.n_bytes for part in shares], width), strict=True):
         character, colour = looks[part.purpose]
-        bar.append(character * cells, colour)
-    numbers = _wrapped([f"{looks[part.purpose][0]} {part.purpose} {size(part.n_bytes)}" for part in parts], width)
+        bar.append(character * n, colour)
+    numbers = _wrapped([f"{looks[part.purpose][0]} {part.purpose} {size(part.n_bytes)}" for part in shares], width)
     for character, colour in looks.values():
         numbers.highlight_regex(re.escape(character), colour)
     return Group(head, bar, numbers, "")
@@ -127,21 +121,6 @@ def _wrapped(words: Sequence[str], width: int) -> Text:
             lines.append("")
         lines[-1] += f"  {word}" if lines[-1] else word
     return Text("\n".join(lines))
-
-
-def _parts(plan: Plan, pool: Pool) -> list[_Part]:
-    """What the pool's free bytes go to, in the order of the looks."""
-    parts = [_Part(purpose, plan.taken(pool.device, purpose)) for purpose in get_args(Purpose)]
-    parts.append(_Part("margin", pool.free - pool.usable))
-    parts.append(_Part("free", max(0, pool.usable - plan.taken(pool.device))))
-    return [part for part in parts if part.n_bytes]
-
-
-def _cells(sizes: list[int], total: int, width: int) -> list[int]:
-    """How many characters each part gets: at least one, `width` altogether."""
-    cells = [max(1, round(n_bytes * width / total)) for n_bytes in sizes]
-    cells[cells.index(max(cells))] += width - sum(cells)
-    return cells
 
 
 def _beside(plan: Plan, used: Used) -> Table:
