@@ -6,9 +6,9 @@
     │   ├── ModelNotFound                   no model of that name here
     │   ├── InvalidModelFile                not a GGUF file, truncated, or of a kind we cannot run
     │   ├── InvalidPicture                  not a picture, truncated, too large
-    │   ├── NothingOnClipboard              no picture and no file is there, or the clipboard cannot be read
     │   ├── ChatNotFound                    no such chat, turn or attachment, or it is deleted
     │   └── InvalidHistory                  the chats' file is damaged or newer, or what is imported is no export
+    │   └── NothingOnClipboard              no picture and no file is there, or the clipboard cannot be read
     ├── DoesNotFit                 exit 4   more memory or context than there is
     ├── VerificationFailed         exit 5   a size or hash differs from what was promised
     ├── OfflineError               exit 6   the network is needed and switched off
@@ -64,14 +64,16 @@ class InvalidPicture(MissingOrInvalid):
     """The file or data is not a picture that can be shown to a model."""
 
 
-class NothingOnClipboard(MissingOrInvalid):
-    """No picture and no file is on the clipboard, or the clipboard cannot be read from here."""
 class ChatNotFound(MissingOrInvalid):
     """No chat, turn or attachment of that number is in the history, or it is deleted."""
 
 
 class InvalidHistory(MissingOrInvalid):
     """The file of the chats is damaged or written by a newer version, or data to be imported is no export of chats."""
+
+
+class NothingOnClipboard(MissingOrInvalid):
+    """No picture and no file is on the clipboard, or the clipboard cannot be read from here."""
 
 
 class DoesNotFit(GgufVlError):

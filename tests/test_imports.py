@@ -34,7 +34,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "chat": ("runtime",),
     "server": ("tasks", "chat"),
     "tui": ("tasks", "chat"),
-    "cli": ("tasks", "chat", "server"),  # beside the picture: `gguf-vl serve` starts the server
+    "cli": ("tasks", "chat", "server", "tui"),  # beside the picture: `gguf-vl serve` and `gguf-vl chat` start those
     "api": ("tasks", "chat"),
     # The package's own face and its `python -m` door.
     "__init__": ("api",),
@@ -122,8 +122,8 @@ def test_what_is_left_of_a_room_is_what_the_picture_shows() -> None:
     assert left_of("native") == set(FOUNDATIONS)
     assert left_of("engine") == {*FOUNDATIONS, "native", "media"}
     assert left_of("store") == {*FOUNDATIONS, "catalogue", "gguf"}
-    assert left_of("server") == left_of("cli") - {"server"}
-    assert left_of("cli") == set(ARROWS) - {"tui", "cli", "api", "__init__", "__main__"} | set(FOUNDATIONS)
+    assert left_of("server") == left_of("tui") == left_of("cli") - {"server", "tui"}
+    assert left_of("cli") == set(ARROWS) - {"cli", "api", "__init__", "__main__"} | set(FOUNDATIONS)
 
 
 @pytest.mark.parametrize(

@@ -7,19 +7,53 @@ import signal
 import sys
 import traceback
 from io import TextIOWrapper
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from gguf_vl import __version__
-from gguf_vl.cli import ask, bench, bundle, chats, config, doctor, import_, models, options, plan, pull, serve
+from gguf_vl.cli import ask, bench, bundle, chat, chats, config, doctor, import_, models, options, plan, pull, serve
 from gguf_vl.cli.printing import print_error
 from gguf_vl.errors import GgufVlError, UsageError
 
 INTERRUPTED = 130
 
+
+class _VerbOrChat(TyperGroup):
+    """Verbs, and `chat` where none is given: for a terminal, a model's name, or flags alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the verb in."""
+        rest = [word for word in args if word != "--offline"]
+        offline = args[: len(args) - len(rest)]
+        first = rest[0] if rest else ""
+        if first in self.commands or first in ("-h", "--help", "--version"):
+            return super().parse_args(ctx, args)
+        if first.startswith("-") or _is_model(first) or (not rest and sys.stdin.isatty() and sys.stdout.isatty()):
+            args = ["chat", *rest, *offline]
+        return super().parse_args(ctx, args)
+
+
+def _is_model(word: str) -> bool:
+    if not word:
+        return False
+    from gguf_vl import catalogue
+    from gguf_vl.errors import ModelNotFound
+    from gguf_vl.store import library
+
+    if word.casefold().endswith(".gguf") or library.folder_meant(word):
+        return True
+    try:
+        catalogue.find(word)
+    except ModelNotFound:
+        return False
+    return True
+
+
 app = typer.Typer(
     name="gguf-vl",
+    cls=_VerbOrChat,
     help="Talk about pictures with Qwen3-VL, on this machine.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -27,6 +61,7 @@ app = typer.Typer(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("chat")(chat.chat)
 app.command("ask")(ask.ask)
 app.command("pull")(pull.pull)
 app.command("list")(models.list_models)

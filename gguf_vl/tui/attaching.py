@@ -1,0 +1,86 @@
+"""Pictures of the question being written: brought in, counted, and encoded while the question is still being typed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gguf_vl.chat import talk
+from gguf_vl.chat.history import History
+from gguf_vl.chat.turns import Attachment, Chat
+from gguf_vl.config import Settings
+from gguf_vl.errors import GgufVlError
+from gguf_vl.tui.background import begin
+from gguf_vl.tui.model import Model
+from gguf_vl.types import Message, PictureLimits, Progress
+
+if TYPE_CHECKING:
+    from gguf_vl.tui.widgets.chips import Chip
+
+FindChip = Callable[[int], "Chip | None"]
+"""The chip of an attachment, None where it is not shown any more."""
+
+
+async def attach(history: History, chat_id: int, source: str | Path | bytes, name: str, *, offline: bool) -> Attachment:
+    """A picture in the draft of a chat. Raises what `media.given` raises: nothing is attached then."""
+    from gguf_vl.media.given import given
+
+    found = await asyncio.to_thread(given, source, name=name, offline=offline)
+    return await asyncio.to_thread(history.attach, chat_id, found.data, found.name, found.size)
+
+
+class Preparing:
+    """Encodes the pictures of drafts ahead of their questions, and has their chips tell how far that is."""
+
+    def __init__(self, history: History, model: Model, settings: Callable[[], Settings], chip: FindChip) -> None:
+        self._history = history
+        self._model = model
+        self._settings = settings
+        self._chip = chip
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    def begin(self, chat_id: int, attachment: Attachment) -> None:
+        """Count and encode a picture, once the model is there."""
+        if attachment.id not in self._tasks:
+            self._tasks[attachment.id] = begin(self._prepare(chat_id, attachment))
+
+    def stop(self, attachment_id: int | None = None) -> None:
+        """Stop for a picture that was taken back, or for all."""
+        for id in [attachment_id] if attachment_id is not None else list(self._tasks):
+            if task := self._tasks.pop(id, None):
+                task.cancel()
+
+    async def _prepare(self, chat_id: int, attachment: Attachment) -> None:
+        try:
+            async with self._model.using() as made:
+                chat = self._history.chat(chat_id)
+                limits = talk.detailed(chat, self._settings(), made.engine.settings.limits)
+                picture = await asyncio.to_thread(talk.look, attachment, limits)
+                if chip := self._chip(attachment.id):
+                    chip.costs(picture.tokens)
+                if not made.installed.local.mmproj:
+                    self._told(attachment, f"{made.installed.name} cannot see pictures")
+                    return
+                told = await asyncio.to_thread(self._conversation, chat, attachment, limits)
+                await made.engine.prepare(*told, on_progress=lambda progress: self._at(attachment, progress))
+                self._at(attachment, Progress("encode", 1, 1))
+        except GgufVlError as error:
+            self._told(attachment, error.what)
+
+    def _conversation(self, chat: Chat, attachment: Attachment, limits: PictureLimits) -> tuple[Message, ...]:
+        """What is known of the question: the turns before it, and its pictures as far as this one."""
+        drafted = self._history.draft(chat.id).attachments
+        pictures = tuple(talk.look(each, limits) for each in drafted if each.id <= attachment.id)
+        system = talk.system_prompt(chat, self._settings())
+        before = talk.messages(self._history.turns(chat.id), limits, system=system)
+        return (*before, Message("user", pictures))
+
+    def _at(self, attachment: Attachment, progress: Progress) -> None:
+        if progress.stage == "encode" and (chip := self._chip(attachment.id)):
+            chip.encoded(progress.done, progress.total)
+
+    def _told(self, attachment: Attachment, line: str) -> None:
+        if chip := self._chip(attachment.id):
+            chip.told(line)

@@ -1,0 +1,78 @@
+"""What the words before the cursor could become: a slash command, or with `@` the path of a picture."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gguf_vl.chat.presets import presets
+from gguf_vl.tui.actions import BY_SLASH
+
+PICTURE_SUFFIXES = frozenset(".jpg .jpeg .jpe .png .webp .gif .bmp .tif .tiff .avif .heic .heif .pdf".split())
+MOST = 50
+_AT = re.compile(r"""(?:^|\s)@(?:"([^"\n]*)|(\S*))$""")
+_WITH_WORDS = {"model": "NAME", "system": "TEXT", "picture": "PATH or URL", "search": "WORDS"}
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What to put in place of the text from `start` to the cursor; a `path` is a picture to attach, or a folder."""
+
+    start: int
+    text: str
+    title: str
+    help: str
+    path: Path | None = None
+
+
+def suggestions(before: str, folder: Path | None = None) -> list[Suggestion]:
+    """For the text before the cursor; relative paths are looked up in `folder`, else the working directory."""
+    if re.fullmatch(r"/\w*", before):
+        return _commands(before[1:])
+    if found := _AT.search(before):
+        typed = found[1] if found[1] is not None else found[2]
+        start = before.rindex("@", 0, found.end() - len(typed))
+        return _paths(typed, start, folder or Path.cwd())
+    return []
+
+
+def _commands(typed: str) -> list[Suggestion]:
+    told = {"model": "Switch to another model", "system": "System prompt of this chat"}
+    told |= {slash: action.title for slash, action in BY_SLASH.items()}
+    told |= {preset.slash: preset.hint for preset in presets()}
+    return [
+        Suggestion(0, f"/{name}" + (" " if name in _WITH_WORDS else ""), f"/{name} {_WITH_WORDS.get(name, '')}", help)
+        for name, help in sorted(told.items())
+        if name.startswith(typed.casefold())
+    ]
+
+
+def _paths(typed: str, start: int, folder: Path) -> list[Suggestion]:
+    """Folders and pictures that begin with what is typed, in any case; hidden ones when that begins with a dot."""
+    place, _, name = typed.rpartition("/")
+    parent = folder / os.path.expanduser(f"{place}/" if place or typed.startswith("/") else ".")
+    found = []
+    try:
+        entries = sorted(os.scandir(parent), key=lambda entry: entry.name.casefold())
+    except OSError:
+        return []
+    for entry in entries:
+        is_folder = _is_folder(entry)
+        is_shown = entry.name.startswith(".") == name.startswith(".")
+        if not is_shown or not entry.name.casefold().startswith(name.casefold()):
+            continue
+        if is_folder or Path(entry.name).suffix.casefold() in PICTURE_SUFFIXES:
+            whole = f"{place}/{entry.name}" if place or typed.startswith("/") else entry.name
+            text = f'@"{whole}' if " " in whole else f"@{whole}"
+            title = f"{entry.name}/" if is_folder else entry.name
+            found.append(Suggestion(start, text + ("/" if is_folder else ""), title, "", Path(entry.path)))
+    return found[:MOST]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

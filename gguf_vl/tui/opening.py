@@ -1,0 +1,40 @@
+"""From the command line to the app: everything that must happen before it owns the terminal."""
+
+from __future__ import annotations
+
+import sys
+
+from gguf_vl.chat.history import History
+from gguf_vl.config import Settings
+from gguf_vl.errors import UsageError
+from gguf_vl.tui.ending import tidy
+from gguf_vl.tui.terminal import detect
+
+
+def open_app(settings: Settings) -> int:
+    """Talk until the person leaves. -> the exit code.
+
+    Raises `UsageError` without a terminal, and what opening the history raises.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(
+            "The chat needs a terminal, and standard input or output is none.",
+            'Ask one question instead: gguf-vl ask picture.png "What is this?"',
+        )
+    terminal = detect(settings.pictures)
+    history = History()
+    try:
+        from gguf_vl.tui.app import GgufVlApp
+
+        app = GgufVlApp(
+            settings,
+            history,
+            picture_protocol=terminal.pictures,
+            picture_cell=terminal.cell,
+            typed=terminal.typed,
+        )
+        app.run()
+        return app.return_code or 0
+    finally:
+        history.close()
+        tidy()

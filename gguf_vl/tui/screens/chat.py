@@ -1,0 +1,359 @@
+"""The chat: its turns, the pictures and the words of the next question, and what the model is doing."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import OptionList, Static
+
+from gguf_vl.chat.presets import Preset, presets
+from gguf_vl.errors import GgufVlError
+from gguf_vl.tui.actions import BY_SLASH, PRESET_KEYS, bindings
+from gguf_vl.tui.answering import Began, Came, Ended, News
+from gguf_vl.tui.attaching import Preparing, attach
+from gguf_vl.tui.screens.turns import TurnScreen
+from gguf_vl.tui.telling import banner, doing, numbers
+from gguf_vl.tui.widgets.banner import Banner
+from gguf_vl.tui.widgets.chips import Chip, Chips
+from gguf_vl.tui.widgets.prompt import Prompt, Suggestions
+from gguf_vl.tui.widgets.status import StatusLine
+from gguf_vl.tui.widgets.transcript import Transcript
+from gguf_vl.types import Finished, Progress, Text, Thinking
+
+if TYPE_CHECKING:
+    from gguf_vl.fit.choice import Chosen
+
+_URL = re.compile(r"https?://\S+", re.IGNORECASE)
+
+
+class ChatScreen(TurnScreen):
+    """One chat of the history: what is asked, and what comes. What is done with its turns is in `TurnScreen`."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings("chat"),
+        *(
+            Binding(key, f"preset({n})", show=False, priority=True, id=f"preset_{n + 1}")
+            for n, key in enumerate(PRESET_KEYS)
+        ),
+    ]
+
+    def __init__(self, typed: str = "") -> None:
+        super().__init__()
+        self._typed = typed
+        self._preset: Preset | None = None
+        self._chosen: Chosen | None = None
+
+    def compose(self) -> ComposeResult:
+        """From top to bottom."""
+        yield Static(id="title", markup=False)
+        yield Banner()
+        yield Transcript()
+        suggested = Suggestions()
+        yield suggested
+        yield Chips()
+        yield Static(id="presets")
+        yield Prompt(suggested)
+        yield StatusLine()
+
+    async def on_mount(self) -> None:
+        """Show the chat that has something unsent, else a new one."""
+        app = self.app
+        self.preparing = Preparing(app.history, app.model, lambda: app.settings, self.query_one(Chips).of)
+        keys = [f"[@click=screen.preset({n})][b]{PRESET_KEYS[n].upper()}[/] {each.slash}[/]" for n, each in _first()]
+        self.query_one("#presets", Static).update("  ".join(keys))
+        latest = app.history.chats(limit=1)
+        unsent = app.history.draft(latest[0].id) if latest else None
+        is_unsent = unsent is not None and bool(unsent.text or unsent.attachments)
+        await self.show(latest[0].id if is_unsent else app.history.new_chat().id)
+        self.query_one(Prompt).insert(self._typed)
+
+    # --- which chat
+
+    @work(exclusive=True, group="open")
+    async def open(self, chat_id: int, turn_id: int | None = None) -> None:
+        """Show a chat, at a turn where one is given; the answer that is written in the one before goes on."""
+        await self.show(chat_id, turn_id)
+
+    async def show(self, chat_id: int, turn_id: int | None = None) -> None:
+        """Show a chat as the history has it."""
+        if chat_id != self.chat_id:
+            self.preparing.stop()
+        self.chat_id, self.editing = chat_id, None
+        history = self.app.history
+        if turn_id is not None and turn_id not in {turn.id for turn in history.turns(chat_id)}:
+            for turn in history.path(turn_id):
+                history.choose(turn.id)
+        turns = history.turns(chat_id)
+        waiting = frozenset(turn.id for turn in turns if self.app.answers.is_waiting(turn.id))
+        await self.query_one(Transcript).show(turns, waiting, turn_id)
+        draft = history.draft(chat_id)
+        prompt = self.query_one(Prompt)
+        prompt.write(draft.text)
+        if turn_id is not None and (view := self.query_one(Transcript).of(turn_id)):
+            view.focus()
+        self._show_chips()
+        self.query_one("#title", Static).update(history.chat(chat_id).title)
+        self.tell_state()
+
+    # --- what is being written
+
+    def on_text_area_changed(self) -> None:
+        """Keep what is typed the moment it is typed."""
+        if self.chat_id >= 0:
+            with self.complaining():
+                self.app.history.set_draft(self.chat_id, self.query_one(Prompt).text)
+
+    async def on_prompt_sent(self, message: Prompt.Sent) -> None:
+        """Ask, finish an edit, or do what the slash command says."""
+        text = message.text.strip()
+        if re.match(r"/\w+(\s|$)", text):
+            self._command(*text[1:].partition(" ")[::2])
+        elif self.editing:
+            self.finish_edit(text)
+        elif text or self.app.history.draft(self.chat_id).attachments:
+            await self._ask(message.text)
+
+    async def _ask(self, text: str) -> None:
+        app, transcript, prompt = self.app, self.query_one(Transcript), self.query_one(Prompt)
+        self.preparing.stop()  # what is computed is kept; the question itself goes before what is only prepared
+        app.history.set_preset(self.chat_id, self._preset.name if self._preset else None)
+        self._preset = None
+        last = transcript.last
+        app.history.set_draft(self.chat_id, text)  # without what was typed since
+        try:
+            turn = app.history.ask(self.chat_id, last.id if last else None)
+        except GgufVlError as error:
+            self.complain(error)
+            return
+        prompt.cut(text)
+        self._show_chips()
+        waits = app.answers.is_running(self.chat_id)
+        await transcript.add(turn, waits=waits)
+        app.answers.begin(turn)
+        self.query_one("#title", Static).update(app.history.chat(self.chat_id).title)
+        self.tell_state()
+
+    def _command(self, name: str, words: str) -> None:
+        prompt, words = self.query_one(Prompt), words.strip()
+        prompt.text = ""
+        match name.casefold(), words:
+            case "model", _ if words:
+                self.app.switch_model(words)
+            case "system", _ if words:
+                self.app.history.set_system(self.chat_id, words)
+                self.notify("The system prompt of this chat is set.")
+            case "picture", _ if words:
+                self.bring(words if _URL.fullmatch(words) else Path(words.strip("'\"")).expanduser())
+            case "search", _ if words:
+                self.app.search(words)
+            case "model", _:
+                self.run_worker(self.run_action("app.models"))
+            case called, _ if called in BY_SLASH:
+                self.run_worker(self.run_action(BY_SLASH[called].call.replace("chat.", "screen.")))
+            case called, _ if preset := next((each for each in presets() if each.slash == called), None):
+                self._begin_with(preset)
+            case called, _:
+                prompt.write(f"/{called} {words}".strip())
+                self.notify(f"There is no command /{called}. `/` lists them.", severity="warning", markup=False)
+
+    def action_preset(self, number: int) -> None:
+        """Begin with what is often asked: at once where a picture waits and nothing is left to be filled in."""
+        if number < len(presets()):
+            self._begin_with(presets()[number])
+
+    def _begin_with(self, preset: Preset) -> None:
+        self._preset = preset
+        self.query_one(Prompt).write(preset.prompt, preset.select)
+
+    async def action_stop(self) -> None:
+        """End the answer; without one close what is open, or leave an edit."""
+        prompt = self.query_one(Prompt)
+        if prompt.is_completing:
+            prompt.close_suggestions()
+        elif await self.app.answers.stop(self.chat_id):
+            pass
+        elif self.editing:
+            self.leave_edit()
+        else:
+            prompt.focus()
+
+    def on_prompt_left(self) -> None:
+        """Up, out of an empty prompt."""
+        self.action_to_messages()
+
+    def on_prompt_help_asked(self) -> None:
+        """`?` in an empty prompt."""
+        self.app.action_help()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """A suggestion was clicked."""
+        if isinstance(event.option_list, Suggestions):
+            self.query_one(Prompt).take_suggestion(event.option_index)
+
+    # --- pictures
+
+    def on_prompt_pasted(self, message: Prompt.Pasted) -> None:
+        """Files were dropped, pasted or completed."""
+        self.bring(*message.paths)
+
+    @work
+    async def on_prompt_paste_asked(self) -> None:
+        """Take the picture on the clipboard, or its text."""
+        from gguf_vl.media.clipboard import grab
+
+        try:
+            found = await asyncio.to_thread(grab)
+        except GgufVlError as error:
+            if self.app.clipboard:  # what was copied here
+                self.query_one(Prompt).insert(self.app.clipboard)
+            else:
+                self.complain(error)
+            return
+        self.bring(*((found,) if isinstance(found, bytes) else found))
+
+    @work
+    async def bring(self, *sources: str | Path | bytes) -> None:
+        """Attach pictures to the question, and begin to encode them."""
+        chat_id, offline = self.chat_id, self.app.settings.offline
+        for source in sources:
+            try:
+                for each in await self._with_pages(source):
+                    found = await attach(self.app.history, chat_id, each, "clipboard.png", offline=offline)
+                    if chat_id == self.chat_id:
+                        self._show_chips()
+                        self.preparing.begin(chat_id, found)
+            except GgufVlError as error:
+                self.complain(error)
+
+    async def _with_pages(self, source: str | Path | bytes) -> list[str | Path | bytes]:
+        """The pages that are meant, where it is a document of several; else it itself."""
+        from gguf_vl.media.given import pages_of
+        from gguf_vl.tui.screens.pages import PagesScreen
+
+        n_pages = await asyncio.to_thread(pages_of, source) if isinstance(source, Path) else 1
+        if not isinstance(source, Path) or n_pages == 1:
+            return [source]
+        numbers = await self.app.push_screen_wait(PagesScreen(source.name, n_pages))
+        return [f"{source}#{number}" for number in numbers or ()]
+
+    @work
+    async def action_pick(self) -> None:
+        """Choose pictures from the disk."""
+        from gguf_vl.tui.screens.picker import PicturePicker
+
+        if paths := await self.app.push_screen_wait(PicturePicker()):
+            self.bring(*paths)
+
+    def on_chip_removed(self, message: Chip.Removed) -> None:
+        """Take a picture back."""
+        self._take_back(message.attachment.id)
+
+    def action_detach(self) -> None:
+        """Take the last picture back."""
+        if attachments := self.app.history.draft(self.chat_id).attachments:
+            self._take_back(attachments[-1].id)
+
+    def _take_back(self, attachment_id: int) -> None:
+        self.preparing.stop(attachment_id)
+        with self.complaining():
+            self.app.history.detach(attachment_id)
+            self.undoable.append(lambda: self.app.history.reattach(attachment_id))
+            self._show_chips()
+
+    def _show_chips(self) -> None:
+        attachments = self.app.history.draft(self.chat_id).attachments
+        self.query_one(Chips).show(attachments)
+        for each in attachments:
+            self.call_after_refresh(self.preparing.begin, self.chat_id, each)
+
+    def show_draft(self) -> None:
+        """Show what is in the history of the question being written."""
+        self._show_chips()
+
+    # --- what comes
+
+    def answer_came(self, chat_id: int, news: News) -> None:
+        """Draw what happens in a chat, if it is this one."""
+        if chat_id == self.chat_id and self.is_mounted:
+            self.call_later(self._draw, news)
+
+    async def _draw(self, news: News) -> None:
+        if not self.app.is_running:  # it is closing, and what would be drawn on is being taken away
+            return
+        transcript = self.query_one(Transcript)
+        match news:
+            case Began(turn):
+                if question := transcript.of(turn.parent_id or -1):
+                    question.waits(False)
+                if view := transcript.of(turn.id):
+                    view.goes_on(turn)
+                elif transcript.last and transcript.last.id == turn.parent_id:
+                    await transcript.add(turn)
+                else:  # in the place of another branch, or under a question that is followed by others
+                    await self.show(self.chat_id)
+            case Came(turn_id, event) if view := transcript.of(turn_id):
+                match event:
+                    case Text(text):
+                        view.came(text=text)
+                    case Thinking(text):
+                        view.came(thinking=text)
+                    case Progress():
+                        view.told(doing(event))
+                    case Finished(dropped_messages=n) if n:
+                        self.notify(f"The oldest {n} messages had no room in the context, and were left out.")
+            case Ended(turn, failure):
+                transcript.put(turn)
+                if view := transcript.of(turn.id):
+                    await view.ended(turn)
+                if failure:
+                    self.complain(failure)
+        self.tell_state(news)
+
+    def model_changed(self) -> None:
+        """Say what has become of the model."""
+        if self.is_mounted:
+            if self.app.model.state == "ready" and self._chosen is None:
+                self._recommend()
+            self.tell_state()
+
+    @work(exclusive=True, group="recommend")
+    async def _recommend(self) -> None:
+        self._chosen = await self.app.model.recommended()
+        self.tell_state()
+
+    def downloads_changed(self) -> None:
+        """Say how far they are."""
+        if self.is_mounted:
+            self.tell_state()
+
+    @property
+    def recommended(self) -> str:
+        """The published model that suits this machine, empty where it is not known or none does."""
+        return self._chosen.name if self._chosen and self._chosen.plan else ""
+
+    def tell_state(self, news: News | None = None) -> None:
+        """Bring the banner and the lowest line up to date."""
+        if not self.app.is_running:
+            return
+        model, status = self.app.model, self.query_one(StatusLine)
+        transcript = self.query_one(Transcript)
+        briefly = transcript.last is not None or self.size.height < 24
+        self.query_one(Banner).say(banner(model, self._chosen, self.app.downloads_now, briefly=briefly))
+        last = transcript.last_answer
+        told = numbers(model, last)
+        if isinstance(news, Came) and isinstance(news.event, Progress):
+            told = replace(told, doing=doing(news.event))
+        elif self.app.answers.is_running(self.chat_id):
+            told = replace(told, doing=told.doing or "writing · Esc stops")
+        status.numbers = told
+
+
+def _first() -> list[tuple[int, Preset]]:
+    return list(enumerate(presets()[: len(PRESET_KEYS)]))

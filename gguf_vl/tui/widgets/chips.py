@@ -1,0 +1,95 @@
+"""The pictures of the question being written: what they are, what they cost, and how far their encoding is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, HorizontalScroll, Vertical
+from textual.message import Message
+from textual.widgets import Static
+
+from gguf_vl.chat.turns import Attachment
+from gguf_vl.tui.widgets.picture import PictureView
+
+THUMBNAIL = (10, 3)
+"""Cells."""
+
+
+class Chip(Horizontal):
+    """One picture: its thumbnail, name, size and tokens, and a cross to take it back."""
+
+    @dataclass
+    class Removed(Message):
+        """The cross was clicked."""
+
+        attachment: Attachment
+
+    def __init__(self, attachment: Attachment) -> None:
+        super().__init__()
+        self.attachment = attachment
+        self._tokens: int | None = None
+        self._state = ""
+
+    def compose(self) -> ComposeResult:
+        """The thumbnail, and the words beside it."""
+        picture, size = self.attachment, (self.attachment.width, self.attachment.height)
+        columns, rows = THUMBNAIL
+        yield PictureView(picture.path, picture.name, pixels=size, max_columns=columns, max_rows=rows)
+        with Vertical():
+            with Horizontal(classes="name"):
+                yield Static(self.attachment.name, markup=False, classes="title")
+                yield Static("[@click=remove]✕[/]", classes="cross")
+            yield Static(classes="cost")
+            yield Static(classes="state")
+
+    def on_mount(self) -> None:
+        """Say what is known so far."""
+        self._show()
+
+    def costs(self, tokens: int) -> None:
+        """Show how many image tokens the picture takes."""
+        self._tokens = tokens
+        self._show()
+
+    def encoded(self, done: int, total: int) -> None:
+        """Show how far its encoding is, in image tokens."""
+        if done >= total:
+            self._state = "✓ encoded"
+        else:
+            filled = done * 6 // total
+            self._state = f"{'█' * filled}{'░' * (6 - filled)} {done / total:.0%}"
+        self._show()
+
+    def told(self, line: str) -> None:
+        """Show a line instead: why it waits, or what is wrong with it."""
+        self._state = line
+        self._show()
+
+    def _show(self) -> None:
+        if self.children:  # composed
+            size = f"{self.attachment.width}×{self.attachment.height}"
+            self.query_one(".cost", Static).update(size + (f" · {self._tokens:,} tokens" if self._tokens else ""))
+            self.query_one(".state", Static).update(self._state)
+
+    def action_remove(self) -> None:
+        """Take it back."""
+        self.post_message(self.Removed(self.attachment))
+
+
+class Chips(HorizontalScroll, can_focus=False):
+    """The chips in a row; not there while there are none."""
+
+    def show(self, attachments: tuple[Attachment, ...]) -> None:
+        """Have chips for these, and keep those that are there already."""
+        wanted = {attachment.id for attachment in attachments}
+        there = {chip.attachment.id for chip in self.query(Chip)}
+        for chip in self.query(Chip):
+            if chip.attachment.id not in wanted:
+                chip.remove()
+        self.mount_all(Chip(attachment) for attachment in attachments if attachment.id not in there)
+        self.display = bool(attachments)
+
+    def of(self, attachment_id: int) -> Chip | None:
+        """The chip of a picture, None where it was taken back."""
+        return next((chip for chip in self.query(Chip) if chip.attachment.id == attachment_id), None)
