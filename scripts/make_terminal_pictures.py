@@ -14,6 +14,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.tui.talking import Stage
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -23,8 +27,10 @@ TITLES = (
     "drop a picture",
     "ask",
     "see where it is",
+    "stop an answer",
     "answer again: a branch",
     "search everything",
+    "look at a picture large",
     "switch the model",
 )
 
@@ -53,7 +59,23 @@ def sheet(screens: list[Path], target: Path) -> None:
         x, y = margin + n % 2 * (width + margin), margin + n // 2 * (height + line + margin)
         pen.text((x, y), f"{n + 1}  {TITLES[n]}", fill="black", font=font)
         whole.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (x, y + line))
-    whole.quantize(128).save(target, optimize=True)
+    whole.quantize(256).save(target, optimize=True)
+
+
+async def stop(stage: Stage) -> None:
+    """Stop an answer in its middle: `pocket` is quick, so its worker is held while the key is pressed."""
+    import psutil
+
+    assert stage.app.model.made
+    worker = psutil.Process(stage.app.model.made.engine.connection.pid)
+    n_turns = len(stage.turns)
+    await stage.ask("Hello!")
+    while len(stage.turns) < n_turns + 2 or not stage.turns[-1].text:
+        await asyncio.sleep(0)
+    worker.suspend()
+    await stage.pilot.press("escape")
+    await stage.idle()
+    worker.resume()
 
 
 async def session(folder: Path) -> list[Path]:
@@ -78,6 +100,8 @@ async def session(folder: Path) -> list[Path]:
         await show()
         await stage.answer_to("Locate the star.")
         await show()
+        await stop(stage)
+        await show()
         await stage.pilot.press("up", "r")
         await stage.until(lambda: stage.turns[-1].of == 2)
         await stage.idle()
@@ -88,6 +112,12 @@ async def session(folder: Path) -> list[Path]:
         await stage.type("circle")
         await show()
         await stage.pilot.press("escape", "escape")
+        await stage.until(lambda: stage.app.screen is stage.app.chat)
+        stage.views[3].focus()
+        await stage.pilot.press("o")
+        await stage.until(lambda: stage.app.screen is not stage.app.chat)
+        await show()
+        await stage.pilot.press("escape")
         await stage.until(lambda: stage.app.screen is stage.app.chat)
         await stage.pilot.press("ctrl+l")
         await stage.until(lambda: "2b" in stage.text())
