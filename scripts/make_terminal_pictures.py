@@ -69,13 +69,19 @@ async def stop(stage: Stage) -> None:
     assert stage.app.model.made
     worker = psutil.Process(stage.app.model.made.engine.connection.pid)
     n_turns = len(stage.turns)
+
+    async def hold() -> None:
+        while len(stage.turns) < n_turns + 2 or not stage.turns[-1].text:
+            await asyncio.sleep(0)
+        worker.suspend()
+
+    holding = asyncio.create_task(hold())
     await stage.ask("Hello!")
-    while len(stage.turns) < n_turns + 2 or not stage.turns[-1].text:
-        await asyncio.sleep(0)
-    worker.suspend()
+    await holding
     await stage.pilot.press("escape")
     await stage.idle()
     worker.resume()
+    assert stage.turns[-1].state == "stopped"
 
 
 async def session(folder: Path) -> list[Path]:
