@@ -71,6 +71,11 @@ class History:
         with self.reading() as rows:
             return rows.chat(chat_id)
 
+    def unsent(self) -> int | None:
+        """The latest chat in which something is typed or attached that was not sent, if there is one."""
+        with self.reading() as rows:
+            return rows.unsent()
+
     def new_chat(self) -> Chat:
         """An empty chat."""
         with self.writing() as rows:

@@ -51,6 +51,14 @@ class Rows:
             {order} LIMIT ?) {order}"""
         return [_chat(row) for row in self.connection.execute(query, (-1 if limit is None else limit,))]
 
+    def unsent(self) -> int | None:
+        """The latest chat that has a draft, be it pictures alone."""
+        query = """SELECT id FROM chat WHERE deleted_at IS NULL AND (draft <> '' OR EXISTS (SELECT 1 FROM attachment
+            WHERE chat_id = chat.id AND turn_id IS NULL AND detached_at IS NULL))
+            ORDER BY updated DESC, id DESC LIMIT 1"""
+        found = self.connection.execute(query).fetchone()
+        return found["id"] if found else None
+
     def chats_of(self, ids: Iterable[int]) -> dict[int, Chat]:
         """These chats by their ids; deleted ones are left out."""
         query = f"{_CHATS} WHERE chat.deleted_at IS NULL AND chat.id IN (SELECT value FROM json_each(?))"

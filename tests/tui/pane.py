@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -89,3 +90,12 @@ class Pane:
     def resize(self, columns: int, rows: int) -> None:
         """Give the window another size."""
         self.tmux("resize-window", "-x", str(columns), "-y", str(rows))
+
+
+def shown(folder: Path, written: bytes, size: tuple[int, int] = (100, 30)) -> str:
+    """What is on the screen of a terminal into which this was written."""
+    file = folder / "written"
+    file.write_bytes(written + b"\x18\x1b]2;all of it\x1b\\")
+    with Pane(folder, "sh", "-c", f"stty raw -echo; cat {shlex.quote(str(file))}; exec cat", size=size) as pane:
+        pane.until_true(lambda _: pane.told("pane_title") == "all of it")
+        return pane.text

@@ -35,6 +35,10 @@ AS_FOUND = {7: True, 25: True}
 """The modes that are on in a terminal that nobody has changed: lines wrap, the cursor is shown."""
 
 
+class Killed(Exception):
+    """The program was killed, as `kill_after` says."""
+
+
 class Pseudo:
     """`command` as the leader of a session in a terminal of its own. `answers` says whether it answers questions."""
 
@@ -62,6 +66,7 @@ class Pseudo:
             env=told,
         )
         self.written = b""
+        self._kill_at: int | None = None
         self._came = threading.Condition()
         self._closing = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -96,6 +101,8 @@ class Pseudo:
             with self._came:
                 before = len(self.written)
                 self.written += piece
+                if self._kill_at is not None and len(self.written) >= self._kill_at:
+                    self.process.kill()
                 self._came.notify_all()
             if self._answers:
                 for question, answer in _ANSWERS.items():
@@ -116,16 +123,38 @@ class Pseudo:
         """Wait until all of these were written."""
         self._until(lambda: all(text in self.text for text in texts), seconds)
 
-    def _until(self, holds: Callable[[], bool], seconds: float) -> None:
+    def kill_after(self, n_bytes: int) -> None:
+        """Kill the program, as nothing can prevent, when it has written so many bytes more."""
         with self._came:
-            assert self._came.wait_for(holds, seconds), f"this was written instead:\n{self.text[-3000:]}"
+            self._kill_at = len(self.written) + n_bytes
+
+    def killed(self, seconds: float) -> bytes:
+        """What it had written when it was killed; it is killed now if that takes longer."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        self.ended()
+        return self.written
+
+    def _until(self, holds: Callable[[], bool], seconds: float) -> None:
+        def holds_or_killed() -> bool:
+            return holds() or (self._kill_at is not None and len(self.written) >= self._kill_at)
+
+        with self._came:
+            held = self._came.wait_for(holds_or_killed, seconds)
+            if held and not holds():
+                raise Killed
+            assert held, f"this was written instead:\n{self.text[-3000:]}"
 
     def ended(self, seconds: float = IN_TIME_S) -> int:
         """The exit code, once the program has ended and everything it wrote has come."""
         code = self.process.wait(seconds)
         end = b"\x1b]end\x07"
         os.write(self._slave, end)
+        self._kill_at = None
         self._until(lambda: end in self.written, seconds)
+        self.written = self.written.replace(end, b"")
         return code
 
     def left_behind(self) -> set[str]:

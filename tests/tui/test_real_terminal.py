@@ -99,6 +99,7 @@ def test_escape_stops_and_what_was_written_stays_to_be_continued(tmp_path: Path)
         pane.press("Escape")
         pane.until("stopped", "continue")
         pane.press("Up")
+        pane.until("▌ pocket")
         pane.press("g")
         pane.until("It begins", "and goes on")
 

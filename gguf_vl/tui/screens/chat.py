@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -14,7 +15,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import OptionList, Static
 
 from gguf_vl.chat.presets import Preset, presets
-from gguf_vl.errors import GgufVlError
+from gguf_vl.errors import ChatNotFound, GgufVlError
 from gguf_vl.tui.actions import BY_SLASH, PRESET_KEYS, bindings
 from gguf_vl.tui.answering import Began, Came, Ended, News
 from gguf_vl.tui.attaching import Preparing, attach
@@ -63,16 +64,21 @@ class ChatScreen(TurnScreen):
         yield StatusLine()
 
     async def on_mount(self) -> None:
-        """Show the chat that has something unsent, else a new one."""
+        """Show the chat that was left in the middle of something, else a new one."""
         app = self.app
         self.preparing = Preparing(app.history, app.model, lambda: app.settings, self.query_one(Chips).of)
         keys = [f"[@click=screen.preset({n})][b]{PRESET_KEYS[n].upper()}[/] {each.slash}[/]" for n, each in _first()]
         self.query_one("#presets", Static).update("  ".join(keys))
-        latest = app.history.chats(limit=1)
-        unsent = app.history.draft(latest[0].id) if latest else None
-        is_unsent = unsent is not None and bool(unsent.text or unsent.attachments)
-        await self.show(latest[0].id if is_unsent else app.history.new_chat().id)
+        await self.show(self._left_off() or app.history.new_chat().id)
         self.query_one(Prompt).insert(self._typed)
+
+    def _left_off(self) -> int | None:
+        """The chat whose answer was being written when the program was killed, else the one with something unsent."""
+        history = self.app.history
+        for turn_id in reversed(history.recovered):
+            with suppress(ChatNotFound):  # it was deleted
+                return history.chat(history.turn(turn_id).chat_id).id
+        return history.unsent()
 
     # --- which chat
 
