@@ -213,6 +213,10 @@ class History:
             begun = branches.add(rows, chat_id, parent_id, "assistant", "", model=model, writer=writer)
             return rows.turn(begun)
 
+    def set_answerer(self, turn_id: int, model: str) -> None:
+        """Say which model writes an answer, deleted or not: it may not have been chosen when the answer was begun."""
+        self.database.run("UPDATE turn SET model = ? WHERE id = ?", (model, turn_id))
+
     def append(self, turn_id: int, text: str = "", thinking: str = "") -> None:
         """Put more behind an answer that is being written, deleted or not. Its cost does not grow with its length."""
         added = self.database.run(

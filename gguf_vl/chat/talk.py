@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gguf_vl.chat.history import History
 from gguf_vl.chat.presets import preset
 from gguf_vl.chat.turns import Attachment, Chat, State, Turn
-from gguf_vl.errors import GgufVlError
+from gguf_vl.errors import GgufVlError, InvalidPicture
 from gguf_vl.types import Event, Finished, Message, Picture, PictureLimits, Request, Sampling, Text, Thinking
 
 if TYPE_CHECKING:
@@ -28,11 +28,16 @@ def messages(turns: Sequence[Turn], limits: PictureLimits, *, system: str = "") 
     """What the model reads of a conversation, its pictures decoded to image tokens within `limits`. Blocking.
 
     Thoughts are left out, as Qwen's templates do for turns that are over; so are answers that failed before a word.
-    Raises `InvalidPicture` for a picture's file that is gone or damaged.
+    In the place of an earlier turn's picture whose file is gone stands a line that says so. Raises `InvalidPicture`
+    for one of the last question, and for a file that is damaged.
     """
     told = [Message("system", (system,))] if system else []
+    asked = max((turn.id for turn in turns if turn.role == "user"), default=0)
     for turn in turns:
-        pictures = tuple(look(each, limits) for each in turn.attachments)
+        pictures = tuple(
+            look(each, limits) if turn.id == asked or each.path.exists() else f"[{each.name} is not there any more]\n"
+            for each in turn.attachments
+        )
         content: tuple[str | Picture, ...] = (*pictures, turn.text) if turn.text else pictures
         if content or turn.role == "user":
             told.append(Message(turn.role, content or ("",)))
@@ -41,6 +46,9 @@ def messages(turns: Sequence[Turn], limits: PictureLimits, *, system: str = "") 
 
 def look(attachment: Attachment, limits: PictureLimits) -> Picture:
     """A picture as the model sees it. Raises `InvalidPicture`."""
+    if not attachment.path.exists():
+        what = f"The file of {attachment.name} is not there any more."
+        raise InvalidPicture(what, "Attach the picture again, or edit the question.")
     return _decoded(attachment.path, limits)
 
 

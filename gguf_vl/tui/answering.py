@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from gguf_vl.chat import talk
 from gguf_vl.chat.history import History
-from gguf_vl.chat.turns import Turn
+from gguf_vl.chat.turns import Chat, State, Turn
 from gguf_vl.config import Settings
-from gguf_vl.errors import GgufVlError, WorkerDied
+from gguf_vl.errors import ChatNotFound, GgufVlError, WorkerDied
 from gguf_vl.tui.background import begin
 from gguf_vl.tui.model import Made, Model
 from gguf_vl.types import Event, Request
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """An answer begins, or goes on; nothing of it has come yet."""
+    """There is an answer to be written, or to be gone on with; with `waits`, behind another one."""
 
     turn: Turn
+    waits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,7 @@ class Came:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An answer is over, however: `turn` is how it stands in the history, or its question where it was never begun.
-    `failure` is why it failed, if it did.
-    """
+    """An answer is over, however. `turn` is how it stands in the history, `failure` why it failed, if it did."""
 
     turn: Turn
     failure: GgufVlError | None = None
@@ -53,13 +52,14 @@ Report = Callable[[int, News], None]
 
 @dataclass(slots=True)
 class _Line:
-    """What is to be answered in one chat, in order: questions, or answers to be continued. `now` is the answer under
-    way, and `asked` its request once the engine has it.
+    """The answers to be written in one chat, in order, each with the chat's settings when it was asked for. `now` is
+    the one under way, `task` writes it, and `asked` is its request once the engine has it.
     """
 
-    waiting: deque[int] = field(default_factory=deque)
+    waiting: deque[tuple[Turn, Chat]] = field(default_factory=deque)
     work: asyncio.Task[None] | None = None
-    now: asyncio.Task[None] | None = None
+    now: int | None = None
+    task: asyncio.Task[None] | None = None
     asked: tuple[Engine, Request] | None = None
 
 
@@ -73,42 +73,57 @@ class Answers:
         self._report = report
         self._lines: dict[int, _Line] = {}
 
-    def begin(self, turn: Turn) -> None:
-        """Answer a question, or continue an answer, as soon as the chat's answers before it are over."""
+    def begin(self, turn: Turn) -> Turn:
+        """Answer a question, or continue an answer, as soon as the chat's answers before it are over. -> the answer.
+
+        It is in the history from now on, so that what is asked meanwhile comes behind it.
+        """
+        if turn.role == "user":
+            turn = self._history.begin_answer(turn.id, self._model.name)
+        else:
+            self._history.resume_answer(turn.id)
+            turn = self._history.turn(turn.id)
         line = self._lines.setdefault(turn.chat_id, _Line())
-        line.waiting.append(turn.id)
+        line.waiting.append((turn, self._history.chat(turn.chat_id)))
+        self._report(turn.chat_id, Began(turn, waits=line.work is not None))
         if line.work is None:
             line.work = begin(self._work(turn.chat_id, line))
+        return turn
 
     def is_running(self, chat_id: int) -> bool:
         """Whether an answer is under way in that chat, be it that its model is still loading."""
         return chat_id in self._lines
 
     def is_waiting(self, turn_id: int) -> bool:
-        """Whether a question waits behind an answer."""
-        return any(turn_id in line.waiting for line in self._lines.values())
-
-    def forget(self, turn_id: int) -> None:
-        """Do not answer a question that waits."""
-        for line in self._lines.values():
-            if turn_id in line.waiting:
-                line.waiting.remove(turn_id)
+        """Whether an answer waits behind another one."""
+        return any(turn_id == turn.id for line in self._lines.values() for turn, _ in line.waiting)
 
     async def stop(self, chat_id: int) -> bool:
         """End the answer under way; what was written stays, and what waits behind it goes on. False for none."""
         line = self._lines.get(chat_id)
-        if line is None or line.now is None:
+        if line is None or line.task is None:
             return False
         if line.asked:
             engine, request = line.asked
             await engine.cancel(request.id)
         else:
-            line.now.cancel()  # it waits for the model, or for its pictures
+            line.task.cancel()  # it waits for the model, or for its pictures
         return True
+
+    async def abandon(self, chat_id: int, turn_ids: Collection[int] | None = None) -> None:
+        """Write none of these answers in a chat, by default none at all: they, or all of it, are being deleted."""
+        if line := self._lines.get(chat_id):
+            kept = [each for each in line.waiting if turn_ids is not None and each[0].id not in turn_ids]
+            dropped = [turn for turn, _ in line.waiting if turn not in [turn for turn, _ in kept]]
+            line.waiting = deque(kept)
+            for turn in dropped:
+                self._end(turn, None)
+            if turn_ids is None or line.now in turn_ids:
+                await self.stop(chat_id)
 
     async def close(self) -> None:
         """End them all."""
-        tasks = [task for line in self._lines.values() for task in (line.work, line.now) if task]
+        tasks = [task for line in self._lines.values() for task in (line.work, line.task) if task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -116,42 +131,46 @@ class Answers:
     async def _work(self, chat_id: int, line: _Line) -> None:
         try:
             while line.waiting:
-                line.now = begin(self._answer(line, line.waiting.popleft()))
-                await asyncio.wait([line.now])
+                turn, chat = line.waiting.popleft()
+                line.now, line.task = turn.id, begin(self._answer(line, turn, chat))
+                await asyncio.wait([line.task])
         finally:
             del self._lines[chat_id]
 
-    async def _answer(self, line: _Line, turn_id: int) -> None:
-        turn = self._history.turn(turn_id)
+    async def _answer(self, line: _Line, turn: Turn, chat: Chat) -> None:
         failure: GgufVlError | None = None
         try:
             async with self._model.using() as made:
-                turn = self._begun(turn, made)
-                await self._write(line, turn, made)
+                self._history.set_answerer(turn.id, made.installed.name)
+                self._report(chat.id, Began(self._history.turn(turn.id), waits=False))
+                await self._write(line, turn, chat, made)
         except GgufVlError as error:
             failure = error
         finally:
             line.asked = None
-            turn = self._history.turn(turn.id)
-            if turn.state == "writing":  # the engine was never asked
-                self._history.finish(turn.id, "failed" if failure else "stopped", error=failure.what if failure else "")
-                turn = self._history.turn(turn.id)
-            self._report(turn.chat_id, Ended(turn, failure))
+            self._end(turn, failure)
         if isinstance(failure, WorkerDied):
             self._model.load()
 
-    def _begun(self, turn: Turn, made: Made) -> Turn:
-        if turn.role == "user":
-            turn = self._history.begin_answer(turn.id, made.installed.name)
-        else:
-            self._history.resume_answer(turn.id)
-        self._report(turn.chat_id, Began(turn))
-        return turn
-
-    async def _write(self, line: _Line, turn: Turn, made: Made) -> None:
-        chat, path = self._history.chat(turn.chat_id), self._history.path(turn.id)
-        limits = made.engine.settings.limits
+    async def _write(self, line: _Line, turn: Turn, chat: Chat, made: Made) -> None:
+        limits, path = made.engine.settings.limits, self._history.path(turn.id)
         request = await asyncio.to_thread(talk.request, chat, path, made.installed, self._settings(), limits)
         line.asked = made.engine, request
         async for event in talk.answer(self._history, made.engine, request, turn.id):
             self._report(turn.chat_id, Came(turn.id, event))
+
+    def _end(self, turn: Turn, failure: GgufVlError | None) -> None:
+        """Report how an answer ended, also where the history cannot be told, or has deleted it."""
+        state: State = "failed" if failure else "stopped"
+        error = failure.what if failure else ""
+        try:
+            ended = self._history.turn(turn.id)
+            if ended.state == "writing":  # the engine was never asked
+                self._history.finish(turn.id, state, error=error)
+                ended = self._history.turn(turn.id)
+        except ChatNotFound:
+            ended, failure = replace(turn, state="stopped"), None
+        except GgufVlError as unwritten:
+            failure = failure or unwritten
+            ended = replace(turn, state="failed", error=failure.what)
+        self._report(turn.chat_id, Ended(ended, failure))

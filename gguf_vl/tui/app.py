@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 
 from gguf_vl.chat.history import History
+from gguf_vl.chat.presets import presets
 from gguf_vl.config import Settings
+from gguf_vl.errors import GgufVlError, UsageError
 from gguf_vl.tui import log
 from gguf_vl.tui.actions import ACTIONS, bindings, check_remapped, keymap
-from gguf_vl.tui.answering import Answers, News
+from gguf_vl.tui.answering import Answers, Ended, News
+from gguf_vl.tui.background import begin
 from gguf_vl.tui.ending import leave_when_told
 from gguf_vl.tui.model import Make, Model, make_planned
 from gguf_vl.tui.screens.chat import ChatScreen
@@ -93,7 +98,10 @@ class GgufVlApp(App[None]):
     def watch_theme(self, theme: str) -> None:
         """Keep a theme that the person chose."""
         if self._theme_is_the_persons and theme != self.settings.theme:
-            self.change_setting("theme", theme)
+            try:
+                self.change_setting("theme", theme)
+            except UsageError as error:
+                self.complain(error)
 
     # --- what the screens share
 
@@ -115,6 +123,18 @@ class GgufVlApp(App[None]):
         """A line about what happens behind the screens."""
         self.notify(line, timeout=8, markup=False)
 
+    def complain(self, error: GgufVlError) -> None:
+        """Say what went wrong, and what to do."""
+        self.notify(f"{error.what}\n{error.fix}", severity="error", timeout=10, markup=False)
+
+    async def run_action(self, *args: Any, **more: Any) -> bool:
+        """As Textual does; what fails, as with a full disk or a chat deleted elsewhere, is told and ends nothing."""
+        try:
+            return await super().run_action(*args, **more)
+        except GgufVlError as error:
+            self.complain(error)
+            return True
+
     def change_setting(self, name: str, text: str) -> None:
         """Write a setting to config.toml, and have it in force where that needs no restart. Raises `UsageError`."""
         from gguf_vl.config import load_settings, set_setting
@@ -125,9 +145,17 @@ class GgufVlApp(App[None]):
         if name == "keys":
             self.set_keymap(keymap(self.settings.keys))
 
-    def switch_model(self, name: str) -> None:
-        """Talk to another model from now on."""
-        self.model.load(name)
+    @work(exclusive=True, group="switch")
+    async def switch_model(self, name: str) -> None:
+        """Talk to another model from now on, if there is one of that name or path."""
+        from gguf_vl.runtime.models import named
+
+        try:
+            await asyncio.to_thread(named, name)
+        except GgufVlError as error:
+            self.complain(error)
+        else:
+            self.model.load(name)
 
     def open_chat(self, chat_id: int, turn_id: int | None = None) -> None:
         """Show a chat, at a turn where one is given, and close what lies over it."""
@@ -135,11 +163,19 @@ class GgufVlApp(App[None]):
             self.pop_screen()
         self.chat.open(chat_id, turn_id)
 
+    def leave_chat(self, chat_id: int) -> None:
+        """A chat is deleted: write nothing more in it, and show another one if it is shown."""
+        begin(self.answers.abandon(chat_id))
+        if self.chat.chat_id == chat_id:
+            self.chat.open(self.history.new_chat().id)
+
     def _model_changed(self) -> None:
         self.chat.model_changed()
 
     def _answer_came(self, chat_id: int, news: News) -> None:
         self.chat.answer_came(chat_id, news)
+        if isinstance(news, Ended) and news.failure and chat_id != self.chat.chat_id:
+            self.tell(f"An answer in another chat failed: {news.failure.what} Ctrl+O lists the chats.")
 
     def _downloads_changed(self) -> None:
         self.chat.downloads_changed()
@@ -153,6 +189,8 @@ class GgufVlApp(App[None]):
             if is_here and action.name != "palette":
                 call = action.call.replace("chat.", "screen.")
                 yield SystemCommand(action.title, action.help, lambda call=call: self.run_action(call))
+        for n, preset in enumerate(presets() if screen is self.chat else ()):
+            yield SystemCommand(preset.title, preset.hint, lambda n=n: self.run_action(f"screen.preset({n})"))
 
     def action_new_chat(self) -> None:
         """Begin another chat; the one before stays in the list."""

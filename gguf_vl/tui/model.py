@@ -84,6 +84,7 @@ class Model:
         self.fraction = 0.0
         self.error: GgufVlError | None = None
         self.made: Made | None = None
+        self._all: dict[str, Made] = {}  # by what was wished for; of each the one made last
 
     @property
     def name(self) -> str:
@@ -122,10 +123,11 @@ class Model:
                 if wish == self._wish and self.state != "ready":
                     self._set("loading")
                 await engine.start()
-                assert self.made is not None
+                made = self._all[wish]
                 if wish == self._wish:
+                    self.made = made
                     self._set("ready")
-                yield self.made
+                yield made
         except GgufVlError as error:
             if wish == self._wish and self._is_gone:
                 self.error = error
@@ -148,6 +150,7 @@ class Model:
     def _made(self, name: str) -> Engine:
         """In a thread."""
         made = self._make(replace(self._settings, model=name or self._settings.model), self._at, self._tell_loop)
+        self._all[name] = made
         self._in_loop(lambda: self._take(made, name))
         return made.engine
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from textual.markup import escape
 
 from gguf_vl.chat.turns import Turn
 from gguf_vl.tui.model import Model
@@ -28,12 +31,12 @@ def doing(progress: Progress) -> str:
 def banner(model: Model, chosen: Chosen | None, downloads: Sequence[Download], *, briefly: bool) -> str:
     """What to know of the model, and the key to do something about it; empty when all is well. Markup."""
     if model.state == "failed" and model.error:
-        return f"[b]✗ {_plain(model.error.what)}[/] {_plain(model.error.fix)}"
+        return f"[b]✗ {escape(model.error.what)}[/] {escape(model.error.fix)}"
     if model.name != "pocket" or chosen is None:
         return ""
     small = "" if briefly else "[b]pocket[/] answers: the embedded model, which knows drawn shapes only. "
     if chosen.plan is None:
-        return "" if briefly else f"{small}No larger one fits this machine: {_plain(chosen.trouble)}."
+        return "" if briefly else f"{small}No larger one fits this machine: {_clause(chosen.trouble)}."
     fetched = next((each for each in downloads if each.name == chosen.name), None)
     if fetched is None:
         return f"{small}For this machine: {_offer(chosen, briefly)} [@click=app.recommended][b]F7[/] fetches it[/]"
@@ -41,7 +44,7 @@ def banner(model: Model, chosen: Chosen | None, downloads: Sequence[Download], *
         case "done":
             return f"[b]{chosen.name}[/] is here. [@click=app.recommended][b]F7[/] switches to it[/]"
         case "failed":
-            why = _plain(fetched.error.what) if fetched.error else ""
+            why = _clause(fetched.error.what) if fetched.error else ""
             return f"{chosen.name} was not fetched: {why}. [@click=app.recommended][b]F7[/] tries again[/]"
         case "paused":
             return f"{chosen.name} is paused at {_share(fetched)}. [@click=app.recommended][b]F7[/] goes on[/]"
@@ -55,7 +58,7 @@ def _offer(chosen: Chosen, briefly: bool) -> str:
     model, variant = catalogue.find(chosen.name)
     sizes = [file.size for file in (variant.file, variant.mmproj) if file and file.size]
     size = f" ({sum(sizes) / 1e9:.1f} GB)" if sizes else ""
-    return f"[b]{model.title} {variant.quant.upper()}[/]{size}" + (" ·" if briefly else f": {_plain(chosen.why)}.")
+    return f"[b]{model.title} {variant.quant.upper()}[/]{size}" + (" ·" if briefly else f": {_clause(chosen.why)}.")
 
 
 def _share(download: Download) -> str:
@@ -75,25 +78,18 @@ def _rate(download: Download) -> str:
 def numbers(model: Model, last: Turn | None) -> Numbers:
     """What is known of the model and of the last answer."""
     state = {"choosing": "choosing a model …", "loading": f"loading … {model.fraction:.0%}", "failed": "not loaded"}
-    told = Numbers(model.name or "…", state.get(model.state, ""), n_ctx=model.n_ctx)
-    planned = taken = None
+    told = Numbers(model=model.name or "…", doing=state.get(model.state, ""), n_ctx=model.n_ctx)
     if model.made:
-        planned = sum(each.n_bytes for each in model.made.planned.plan.allocations)
-        info = model.made.engine.info
+        info, allocations = model.made.engine.info, model.made.planned.plan.allocations
         taken = sum(info.used.devices.values()) + info.used.resident if info else None
-    usage, timings = (last.usage, last.timings) if last else (None, None)
-    return Numbers(
-        told.model,
-        told.doing,
-        usage.prompt_tokens + usage.completion_tokens if usage else None,
-        told.n_ctx,
-        timings.decode_tps if timings else None,
-        timings.ttft_s if timings else None,
-        timings.tokens_reused if timings else None,
-        planned,
-        taken,
-    )
+        told = replace(told, planned=sum(each.n_bytes for each in allocations), taken=taken)
+    if last and last.usage:
+        told = replace(told, used=last.usage.prompt_tokens + last.usage.completion_tokens)
+    if last and (timings := last.timings):
+        told = replace(told, rate=timings.decode_tps, ttft_s=timings.ttft_s, n_reused=timings.tokens_reused)
+    return told
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[").rstrip(".")
+def _clause(text: str) -> str:
+    """A sentence without its full stop, and no markup."""
+    return escape(text.rstrip("."))

@@ -24,7 +24,7 @@ SIZES = ((80, 24), (60, 20), (160, 50))
 
 
 class PagesApp(App[None]):
-    """It remembers which chat was opened, at which turn."""
+    """It remembers which chat was opened, at which turn, and which was left."""
 
     def __init__(self, history: History, installed: Installed | None = None, current: int = -1) -> None:
         super().__init__()
@@ -32,12 +32,16 @@ class PagesApp(App[None]):
         self.settings = load_settings({})
         self.model = SimpleNamespace(made=SimpleNamespace(installed=installed) if installed else None)
         self.chat = SimpleNamespace(chat_id=current)
+        self.left: list[int] = []
         self.opened: list[tuple[int, int | None]] = []
 
     def open_chat(self, chat_id: int, turn_id: int | None = None) -> None:
         self.opened.append((chat_id, turn_id))
         self.chat.chat_id = chat_id
         self.pop_screen()
+
+    def leave_chat(self, chat_id: int) -> None:
+        self.left.append(chat_id)
 
     def change_setting(self, name: str, text: str) -> None:
         set_setting(name, text)

@@ -53,7 +53,8 @@ async def test_escape_ends_the_wait_for_a_model_and_the_question_stays() -> None
         await stage.until(lambda: stage.app.answers.is_running(stage.app.chat.chat_id))
         await stage.pilot.press("escape")
         await stage.until(lambda: not stage.app.answers.is_running(stage.app.chat.chat_id))
-        assert [turn.text for turn in stage.turns] == ["Are you there?"]
+        assert [(turn.text, turn.state) for turn in stage.turns] == [("Are you there?", "done"), ("", "stopped")]
+        await stage.until(lambda: "answer again" in stage.text())
 
 
 async def test_the_next_question_waits_behind_the_answer() -> None:
@@ -62,10 +63,9 @@ async def test_the_next_question_waits_behind_the_answer() -> None:
         await stage.ask("First")
         await stage.until(lambda: len(stage.turns) == 2)
         await stage.ask("Second")
-        await stage.until(lambda: len(stage.turns) == 3)
+        await stage.until(lambda: len(stage.turns) == 4)
         await stage.until(lambda: "waits for the answer above" in stage.text())
         release.set()
-        await stage.until(lambda: len(stage.turns) == 4)
         await stage.idle()
         assert [turn.text for turn in stage.turns] == ["First", "one", "Second", "two"]
 

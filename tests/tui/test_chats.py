@@ -199,12 +199,11 @@ async def test_a_deleted_chat_stays_struck_through_until_it_is_brought_back(hist
         assert "deleted" not in rows(page)[0]
 
 
-async def test_leaving_after_deleting_the_open_chat_begins_another(history: History) -> None:
+async def test_a_chat_that_is_deleted_is_left(history: History) -> None:
     chat = a_chat(history, "gone")
     async with shown(ChatsScreen, history, current=chat.id) as (app, _, pilot):
-        await pressed(pilot, "d", "escape")
-        assert len(app.opened) == 1
-        assert app.opened[0][0] != chat.id
+        await pressed(pilot, "d")
+        assert app.left == [chat.id]
 
 
 async def test_a_full_disk_is_told_and_nothing_changes_on_the_screen(

@@ -15,7 +15,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import OptionList, Static
 
 from gguf_vl.chat.presets import Preset, presets
-from gguf_vl.errors import ChatNotFound, GgufVlError
+from gguf_vl.errors import ChatNotFound, GgufVlError, UsageError
 from gguf_vl.tui.actions import BY_SLASH, PRESET_KEYS, bindings
 from gguf_vl.tui.answering import Began, Came, Ended, News
 from gguf_vl.tui.attaching import Preparing, attach
@@ -23,7 +23,7 @@ from gguf_vl.tui.screens.turns import TurnScreen
 from gguf_vl.tui.telling import banner, doing, numbers
 from gguf_vl.tui.widgets.banner import Banner
 from gguf_vl.tui.widgets.chips import Chip, Chips
-from gguf_vl.tui.widgets.prompt import Prompt, Suggestions
+from gguf_vl.tui.widgets.prompt import MOST, Prompt, Suggestions
 from gguf_vl.tui.widgets.status import StatusLine
 from gguf_vl.tui.widgets.transcript import Transcript
 from gguf_vl.types import Finished, Progress, Text, Thinking
@@ -31,6 +31,7 @@ from gguf_vl.types import Finished, Progress, Text, Thinking
 if TYPE_CHECKING:
     from gguf_vl.fit.choice import Chosen
 
+WAITS = "waits for the answer above"
 _URL = re.compile(r"https?://\S+", re.IGNORECASE)
 
 
@@ -48,6 +49,12 @@ class ChatScreen(TurnScreen):
     def __init__(self, typed: str = "") -> None:
         super().__init__()
         self._typed = typed
+        self._wished: tuple[int, int | None] | None = None  # the chat to be shown next, and a turn in it
+        self._coming = -1  # the chat that is being put on the screen
+        self._n_read = 0  # how often turns were read to be shown: news from before is in them
+        self._drawing = asyncio.Lock()
+        self._n_brought = 0  # pictures that are being read
+        self._sends_then = False
         self._preset: Preset | None = None
         self._chosen: Chosen | None = None
 
@@ -69,7 +76,7 @@ class ChatScreen(TurnScreen):
         self.preparing = Preparing(app.history, app.model, lambda: app.settings, self.query_one(Chips).of)
         keys = [f"[@click=screen.preset({n})][b]{PRESET_KEYS[n].upper()}[/] {each.slash}[/]" for n, each in _first()]
         self.query_one("#presets", Static).update("  ".join(keys))
-        await self.show(self._left_off() or app.history.new_chat().id)
+        await self._show(self._left_off() or app.history.new_chat().id)
         self.query_one(Prompt).insert(self._typed)
 
     def _left_off(self) -> int | None:
@@ -82,69 +89,107 @@ class ChatScreen(TurnScreen):
 
     # --- which chat
 
-    @work(exclusive=True, group="open")
-    async def open(self, chat_id: int, turn_id: int | None = None) -> None:
-        """Show a chat, at a turn where one is given; the answer that is written in the one before goes on."""
-        await self.show(chat_id, turn_id)
+    def open(self, chat_id: int, turn_id: int | None = None) -> None:
+        """Show a chat as the history has it, at a turn where one is given. Of several wishes the last one counts; an
+        answer that is written in the chat before goes on.
+        """
+        is_busy = self._wished is not None or self._coming >= 0
+        self._wished = chat_id, turn_id
+        if not is_busy:
+            self.run_worker(self._show_wished())
 
-    async def show(self, chat_id: int, turn_id: int | None = None) -> None:
-        """Show a chat as the history has it."""
-        if chat_id != self.chat_id:
-            self.preparing.stop()
-        self.chat_id, self.editing = chat_id, None
-        history = self.app.history
+    async def _show_wished(self) -> None:
+        while self._wished:
+            (chat_id, turn_id), self._wished = self._wished, None
+            try:
+                await self._show(chat_id, turn_id)
+            except ChatNotFound as error:  # another window has deleted it
+                self.complain(error)
+                with self.complaining():
+                    await self._show(self.app.history.new_chat().id)
+            except GgufVlError as error:
+                self.complain(error)
+
+    async def _show(self, chat_id: int, turn_id: int | None = None) -> None:
+        history, transcript = self.app.history, self.query_one(Transcript)
         if turn_id is not None and turn_id not in {turn.id for turn in history.turns(chat_id)}:
             for turn in history.path(turn_id):
                 history.choose(turn.id)
-        turns = history.turns(chat_id)
-        waiting = frozenset(turn.id for turn in turns if self.app.answers.is_waiting(turn.id))
-        await self.query_one(Transcript).show(turns, waiting, turn_id)
-        draft = history.draft(chat_id)
-        prompt = self.query_one(Prompt)
-        prompt.write(draft.text)
-        if turn_id is not None and (view := self.query_one(Transcript).of(turn_id)):
-            view.focus()
-        self._show_chips()
-        self.query_one("#title", Static).update(history.chat(chat_id).title)
+        async with self._drawing:
+            try:
+                self._coming = chat_id
+                turns, title = history.turns(chat_id), history.chat(chat_id).title
+                self._n_read += 1
+                await transcript.show(turns, turn_id)
+                self._turn_to(chat_id)
+            finally:
+                self._coming = -1
+        for turn in turns:
+            if self.app.answers.is_waiting(turn.id) and (view := transcript.of(turn.id)):
+                view.told(WAITS)
+        if turn_id is not None and (chosen := transcript.of(turn_id)):
+            chosen.focus()
+        elif self.focused is None or not self.focused.is_attached:
+            self.query_one(Prompt).focus()
+        self.query_one("#title", Static).update(title)
         self.tell_state()
+
+    def _turn_to(self, chat_id: int) -> None:
+        """From one chat's prompt to the other's: nothing is typed between."""
+        if chat_id == self.chat_id:
+            return
+        if self.editing:
+            self.leave_edit()
+        self.preparing.stop()
+        history, prompt = self.app.history, self.query_one(Prompt)
+        if self.chat_id >= 0:
+            with suppress(ChatNotFound):
+                history.set_draft(self.chat_id, prompt.text)
+        self.chat_id, self._preset = chat_id, None
+        prompt.turn_to(history.draft(chat_id).text)
+        self._show_chips()
 
     # --- what is being written
 
     def on_text_area_changed(self) -> None:
         """Keep what is typed the moment it is typed."""
+        text = self.query_one(Prompt).text
+        if not text:
+            self._preset = None
         if self.chat_id >= 0:
             with self.complaining():
-                self.app.history.set_draft(self.chat_id, self.query_one(Prompt).text)
+                self.app.history.set_draft(self.chat_id, text)
 
     async def on_prompt_sent(self, message: Prompt.Sent) -> None:
         """Ask, finish an edit, or do what the slash command says."""
         text = message.text.strip()
-        if re.match(r"/\w+(\s|$)", text):
-            self._command(*text[1:].partition(" ")[::2])
-        elif self.editing:
-            self.finish_edit(text)
-        elif text or self.app.history.draft(self.chat_id).attachments:
-            await self._ask(message.text)
+        with self.complaining():
+            if re.match(r"/\w+(\s|$)", text):
+                self._command(*text[1:].partition(" ")[::2])
+            elif self._n_brought:
+                self._sends_then = True
+                self.notify("The question goes when its picture is read.")
+            elif self.editing:
+                self.finish_edit(text)
+            elif text or self.app.history.draft(self.chat_id).attachments:
+                await self._ask(message.text)
 
     async def _ask(self, text: str) -> None:
-        app, transcript, prompt = self.app, self.query_one(Transcript), self.query_one(Prompt)
+        app, chat_id = self.app, self.chat_id
         self.preparing.stop()  # what is computed is kept; the question itself goes before what is only prepared
-        app.history.set_preset(self.chat_id, self._preset.name if self._preset else None)
-        self._preset = None
-        last = transcript.last
-        app.history.set_draft(self.chat_id, text)  # without what was typed since
-        try:
-            turn = app.history.ask(self.chat_id, last.id if last else None)
-        except GgufVlError as error:
-            self.complain(error)
-            return
-        prompt.cut(text)
-        self._show_chips()
-        waits = app.answers.is_running(self.chat_id)
-        await transcript.add(turn, waits=waits)
+        async with self._drawing:
+            if chat_id != self.chat_id:
+                return  # the text is in that chat's draft
+            app.history.set_preset(chat_id, self._preset.name if self._preset else None)
+            app.history.set_draft(chat_id, text)  # without what was typed since
+            path = app.history.turns(chat_id)
+            turn = app.history.ask(chat_id, path[-1].id if path else None)
+            self._preset = None
+            self.query_one(Prompt).cut(text)
+            self._show_chips()
+            await self.query_one(Transcript).add(turn)
         app.answers.begin(turn)
-        self.query_one("#title", Static).update(app.history.chat(self.chat_id).title)
-        self.tell_state()
+        self.query_one("#title", Static).update(app.history.chat(chat_id).title)
 
     def _command(self, name: str, words: str) -> None:
         prompt, words = self.query_one(Prompt), words.strip()
@@ -160,7 +205,9 @@ class ChatScreen(TurnScreen):
             case "search", _ if words:
                 self.app.search(words)
             case "model", _:
-                self.run_worker(self.run_action("app.models"))
+                self.app.action_models()
+            case "system", _:
+                self.app.action_parameters()
             case called, _ if called in BY_SLASH:
                 self.run_worker(self.run_action(BY_SLASH[called].call.replace("chat.", "screen.")))
             case called, _ if preset := next((each for each in presets() if each.slash == called), None):
@@ -170,13 +217,14 @@ class ChatScreen(TurnScreen):
                 self.notify(f"There is no command /{called}. `/` lists them.", severity="warning", markup=False)
 
     def action_preset(self, number: int) -> None:
-        """Begin with what is often asked: at once where a picture waits and nothing is left to be filled in."""
+        """Have what is often asked in the prompt, before what is written there already."""
         if number < len(presets()):
             self._begin_with(presets()[number])
 
     def _begin_with(self, preset: Preset) -> None:
+        prompt = self.query_one(Prompt)
+        prompt.write(f"{preset.prompt}\n\n{prompt.text}".rstrip(), preset.select)
         self._preset = preset
-        self.query_one(Prompt).write(preset.prompt, preset.select)
 
     async def action_stop(self) -> None:
         """End the answer; without one close what is open, or leave an edit."""
@@ -209,9 +257,14 @@ class ChatScreen(TurnScreen):
         """Files were dropped, pasted or completed."""
         self.bring(*message.paths)
 
+    def on_prompt_too_long(self, message: Prompt.TooLong) -> None:
+        """Say why a text is not there."""
+        what = f"That text has {message.n_characters:,} characters, and {MOST:,} at once are taken."
+        self.complain(UsageError(what, "Paste the part that matters."))
+
     @work
-    async def on_prompt_paste_asked(self) -> None:
-        """Take the picture on the clipboard, or its text."""
+    async def action_paste(self) -> None:
+        """Take the picture on the clipboard, or its text: terminals paste text alone."""
         from gguf_vl.media.clipboard import grab
 
         try:
@@ -228,15 +281,20 @@ class ChatScreen(TurnScreen):
     async def bring(self, *sources: str | Path | bytes) -> None:
         """Attach pictures to the question, and begin to encode them."""
         chat_id, offline = self.chat_id, self.app.settings.offline
+        self._n_brought += 1
+        self.tell_state()
         for source in sources:
-            try:
+            with self.complaining():
                 for each in await self._with_pages(source):
-                    found = await attach(self.app.history, chat_id, each, "clipboard.png", offline=offline)
+                    await attach(self.app.history, chat_id, each, "clipboard.png", offline=offline)
                     if chat_id == self.chat_id:
                         self._show_chips()
-                        self.preparing.begin(chat_id, found)
-            except GgufVlError as error:
-                self.complain(error)
+        self._n_brought -= 1
+        self.tell_state()
+        if self._sends_then and not self._n_brought:
+            self._sends_then = False
+            if chat_id == self.chat_id:
+                self.query_one(Prompt).action_send()
 
     async def _with_pages(self, source: str | Path | bytes) -> list[str | Path | bytes]:
         """The pages that are meant, where it is a document of several; else it itself."""
@@ -270,7 +328,7 @@ class ChatScreen(TurnScreen):
         self.preparing.stop(attachment_id)
         with self.complaining():
             self.app.history.detach(attachment_id)
-            self.undoable.append(lambda: self.app.history.reattach(attachment_id))
+            self.undoable[self.chat_id].append(lambda: self.app.history.reattach(attachment_id))
             self._show_chips()
 
     def _show_chips(self) -> None:
@@ -279,31 +337,32 @@ class ChatScreen(TurnScreen):
         for each in attachments:
             self.call_after_refresh(self.preparing.begin, self.chat_id, each)
 
-    def show_draft(self) -> None:
-        """Show what is in the history of the question being written."""
-        self._show_chips()
-
     # --- what comes
 
     def answer_came(self, chat_id: int, news: News) -> None:
-        """Draw what happens in a chat, if it is this one."""
-        if chat_id == self.chat_id and self.is_mounted:
-            self.call_later(self._draw, news)
+        """Draw what happens in a chat, if it is this one, or the one that comes."""
+        if chat_id in (self.chat_id, self._coming) and self.is_mounted:
+            self.call_later(self._draw, chat_id, self._n_read, news)
 
-    async def _draw(self, news: News) -> None:
-        if not self.app.is_running:  # it is closing, and what would be drawn on is being taken away
-            return
+    async def _draw(self, chat_id: int, n_read: int, news: News) -> None:
+        async with self._drawing:
+            is_known = isinstance(news, Came) and n_read != self._n_read  # the turns were read behind it
+            if chat_id == self.chat_id and not is_known:
+                await self._draw_news(news)
+        self.tell_state(news)
+
+    async def _draw_news(self, news: News) -> None:
         transcript = self.query_one(Transcript)
         match news:
-            case Began(turn):
-                if question := transcript.of(turn.parent_id or -1):
-                    question.waits(False)
+            case Began(turn, waits):
                 if view := transcript.of(turn.id):
                     view.goes_on(turn)
                 elif transcript.last and transcript.last.id == turn.parent_id:
-                    await transcript.add(turn)
-                else:  # in the place of another branch, or under a question that is followed by others
-                    await self.show(self.chat_id)
+                    view = await transcript.add(turn)
+                else:  # in the place of another branch
+                    self.open(self.chat_id)
+                if view and waits:
+                    view.told(WAITS)
             case Came(turn_id, event) if view := transcript.of(turn_id):
                 match event:
                     case Text(text):
@@ -320,7 +379,6 @@ class ChatScreen(TurnScreen):
                     await view.ended(turn)
                 if failure:
                     self.complain(failure)
-        self.tell_state(news)
 
     def model_changed(self) -> None:
         """Say what has become of the model."""
@@ -358,6 +416,8 @@ class ChatScreen(TurnScreen):
             told = replace(told, doing=doing(news.event))
         elif self.app.answers.is_running(self.chat_id):
             told = replace(told, doing=told.doing or "writing · Esc stops")
+        elif self._n_brought:
+            told = replace(told, doing="reading pictures …")
         status.numbers = told
 
 

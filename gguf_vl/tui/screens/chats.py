@@ -196,12 +196,10 @@ class ChatsScreen(Page):
     # --- keys
 
     def action_back(self) -> None:
-        """Clear the search; without one, show the chat again, or another one if that was deleted."""
+        """Clear the search; without one, show the chat again."""
         search = self.query_one("#chats-search", Input)
         if search.value:
             search.value = ""
-        elif self.ours.chat.chat_id in self._deleted:
-            self.action_new()
         else:
             self.dismiss()
 
@@ -253,6 +251,7 @@ class ChatsScreen(Page):
         """Delete it; it can be had back."""
         chat = self._living()
         if chat and self.done(lambda: self.ours.history.delete_chat(chat.id)):
+            self.ours.leave_chat(chat.id)
             self._deleted[chat.id] = chat
             self._draw_again(chat.id)
             self.notify(f"Deleted: {chat.title}\nu brings it back.", markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ class TurnScreen(Screen[None]):
     """A chat's turns. Each action is for the chosen one, the one with the focus, else the last.
 
     `chat_id` is the chat that is shown, -1 before there is one; `editing` the turn whose new text is in the prompt;
-    `undoable` takes deletions back, the last one first.
+    `undoable` takes a chat's deletions back, the last one first.
     """
 
     app: GgufVlApp
@@ -36,15 +37,15 @@ class TurnScreen(Screen[None]):
         super().__init__()
         self.chat_id = -1
         self.editing: Turn | None = None
-        self.undoable: list[Callable[[], None]] = []
+        self.undoable: defaultdict[int, list[Callable[[], None]]] = defaultdict(list)
 
-    async def show(self, chat_id: int, turn_id: int | None = None) -> None:
+    def open(self, chat_id: int, turn_id: int | None = None) -> None:
         """Show a chat as the history has it."""
         raise NotImplementedError
 
     def complain(self, error: GgufVlError) -> None:
         """Say what went wrong, and what to do."""
-        self.notify(f"{error.what}\n{error.fix}", severity="error", timeout=10, markup=False)
+        self.app.complain(error)
 
     @contextmanager
     def complaining(self) -> Iterator[None]:
@@ -152,13 +153,10 @@ class TurnScreen(Screen[None]):
         before = self.editing
         self.leave_edit()
         if before and text and text != before.text:
-            with self.complaining():
-                self.run_worker(self._edited(self.app.history.edit(before.id, text)))
-
-    async def _edited(self, turn: Turn) -> None:
-        await self.show(self.chat_id)
-        if turn.role == "user":
-            self.app.answers.begin(turn)
+            turn = self.app.history.edit(before.id, text)
+            if turn.role == "user":
+                self.app.answers.begin(turn)
+            self.open(self.chat_id)
 
     # --- branches
 
@@ -175,9 +173,8 @@ class TurnScreen(Screen[None]):
         branches = self.app.history.siblings(turn.id)
         place = branches.index(turn.id) + step
         if 0 <= place < len(branches):
-            with self.complaining():
-                self.app.history.choose(branches[place])
-                self.run_worker(self.show(self.chat_id, branches[place]))
+            self.app.history.choose(branches[place])
+            self.open(self.chat_id, branches[place])
 
     # --- taking out
 
@@ -222,26 +219,24 @@ class TurnScreen(Screen[None]):
 
     # --- deleting
 
-    def action_delete(self) -> None:
-        """Delete the turn and all below it; `u` takes that back."""
+    async def action_delete(self) -> None:
+        """Delete the turn and all below it, with what is being written there; `u` takes that back."""
         chosen = self.chosen
         if chosen is None:
             return
-        if self.app.answers.is_running(self.chat_id):
-            self.app.answers.forget(chosen.turn.id)
-            if chosen.turn.state == "writing":
-                self.notify("It is still being written. Esc stops it.", severity="warning")
-                return
-        turn_id = chosen.turn.id
-        with self.complaining():
-            self.app.history.delete_turn(turn_id)
-            self.undoable.append(lambda: self.app.history.restore_turn(turn_id))
-            self.notify("Deleted, with what was below. u takes it back.")
-            self.run_worker(self.show(self.chat_id))
+        history, turn_id = self.app.history, chosen.turn.id
+        below = {turn_id}
+        for turn in history.tree(self.chat_id):
+            if turn.parent_id in below:
+                below.add(turn.id)
+        await self.app.answers.abandon(self.chat_id, below)
+        history.delete_turn(turn_id)
+        self.undoable[self.chat_id].append(lambda: history.restore_turn(turn_id))
+        self.notify("Deleted, with what was below. u takes it back.")
+        self.open(self.chat_id)
 
     def action_undo(self) -> None:
         """Take the last deletion back."""
-        if self.undoable:
-            with self.complaining():
-                self.undoable.pop()()
-                self.run_worker(self.show(self.chat_id))
+        if self.undoable[self.chat_id]:
+            self.undoable[self.chat_id].pop()()
+            self.open(self.chat_id)

@@ -40,8 +40,8 @@ class Chip(Horizontal):
             with Horizontal(classes="name"):
                 yield Static(self.attachment.name, markup=False, classes="title")
                 yield Static("[@click=remove]✕[/]", classes="cross")
-            yield Static(classes="cost")
-            yield Static(classes="state")
+            yield Static(markup=False, classes="cost")
+            yield Static(markup=False, classes="state")
 
     def on_mount(self) -> None:
         """Say what is known so far."""

@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.markup import escape
 from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Collapsible, Static
@@ -37,6 +38,8 @@ class TurnView(Vertical, can_focus=True):
     """A turn. `located` is the picture that boxes in an answer are drawn on: the last one above it."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("message")
+    FOCUS_ON_CLICK = False
+    """Letters typed after a click are meant for the prompt; a click on the name chooses the turn."""
 
     @dataclass
     class BranchAsked(Message):
@@ -52,11 +55,10 @@ class TurnView(Vertical, can_focus=True):
         turn: Turn
         anew: bool
 
-    def __init__(self, turn: Turn, located: Attachment | None = None, *, waits: bool = False) -> None:
+    def __init__(self, turn: Turn, located: Attachment | None = None) -> None:
         super().__init__(id=f"turn-{turn.id}", classes=turn.role)
         self.turn = turn
         self._located = located
-        self._waits = waits
         self._text = turn.text
         self._thoughts = turn.thinking
         self._drawn = 0  # characters of the text
@@ -103,7 +105,7 @@ class TurnView(Vertical, can_focus=True):
     def _show_head(self) -> None:
         turn = self.turn
         who = "You" if turn.role == "user" else turn.model or "…"
-        self.query_one(".who", Static).update(Content(who))
+        self.query_one(".who", Static).update(f"[@click=choose]{escape(who)}[/]")
         self.query_one(".when", Static).update(datetime.fromtimestamp(turn.created).strftime("%H:%M"))
         branches = f"[@click=before]‹[/] {turn.place}/{turn.of} [@click=behind]›[/]" if turn.of > 1 else ""
         self.query_one(".branches", Static).update(branches)
@@ -167,11 +169,6 @@ class TurnView(Vertical, can_focus=True):
         self._show_head()
         self._show_ended()
 
-    def waits(self, waits: bool) -> None:
-        """Say that a question waits for an answer to another one."""
-        self._waits = waits
-        self._show_ended()
-
     def _show_ended(self) -> None:
         foot, line = self.query_one(".foot", Static), self._foot()
         foot.display = bool(line)
@@ -183,10 +180,10 @@ class TurnView(Vertical, can_focus=True):
         turn = self.turn
         go_on, again = "[@click=go_on]continue (g)[/]", "[@click=again]answer again (r)[/]"
         if turn.role == "user":
-            return "waits for the answer above" if self._waits else ""
+            return ""
         match turn.state, turn.finish_reason:
             case "failed", _:
-                return f"✗ {_plain(turn.error)} · {go_on if turn.text else again}"
+                return f"✗ {escape(turn.error)} · {go_on if turn.text else again}"
             case "stopped", _:
                 return f"■ stopped · {go_on if turn.text else again}"
             case _, "length":
@@ -231,6 +228,10 @@ class TurnView(Vertical, can_focus=True):
 
     # --- mouse
 
+    def action_choose(self) -> None:
+        """Choose this turn: its keys hold then."""
+        self.focus()
+
     def action_before(self) -> None:
         """To the branch before."""
         self.post_message(self.BranchAsked(self.turn, -1))
@@ -258,8 +259,3 @@ def _picture(attachment: Attachment, room: tuple[int, int], boxes: tuple[Box, ..
         max_columns=room[0],
         max_rows=room[1],
     )
-
-
-def _plain(text: str) -> str:
-    """A text that is no markup."""
-    return text.replace("[", r"\[")

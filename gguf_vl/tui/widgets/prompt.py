@@ -15,6 +15,9 @@ from textual.widgets import OptionList, TextArea
 from gguf_vl.tui.actions import bindings
 from gguf_vl.tui.completing import Suggestion, suggestions
 
+MOST = 50_000
+"""Characters that are pasted at once: more fill any context that fits a laptop, and slow every key down."""
+
 
 class Suggestions(OptionList, can_focus=False):
     """What the word before the cursor could become, above the prompt."""
@@ -51,8 +54,11 @@ class Prompt(TextArea):
 
         paths: tuple[Path, ...]
 
-    class PasteAsked(Message):
-        """What the clipboard holds is wanted."""
+    @dataclass
+    class TooLong(Message):
+        """A text was pasted that has more characters than a prompt takes."""
+
+        n_characters: int
 
     class Left(Message):
         """The cursor went up out of an empty prompt."""
@@ -77,9 +83,16 @@ class Prompt(TextArea):
         if self.text.startswith(sent):
             self.delete((0, 0), self._place(len(sent)))
 
+    def turn_to(self, text: str) -> None:
+        """Begin with another text: nothing of the one before can be had back here."""
+        self.load_text(text)
+        self.move_cursor(self.document.end)
+
     def write(self, text: str, select: str = "") -> None:
-        """Put a text in place of what is there, the part to be changed selected; the cursor at its end without."""
-        self.text = text
+        """Put a text in place of what is there, the part to be changed selected; the cursor at its end without. What
+        was there can be had back by undoing.
+        """
+        self.replace(text, (0, 0), self.document.end)
         start = text.find(select) if select else -1
         self.move_cursor(self._place(start if start >= 0 else len(text)))
         if start >= 0:
@@ -150,10 +163,6 @@ class Prompt(TextArea):
         """Begin another line."""
         self.call_later(self.insert, "\n")
 
-    def action_paste_anything(self) -> None:
-        """Ask for what the clipboard holds: pictures are not in what terminals paste."""
-        self.post_message(self.PasteAsked())
-
     def action_complete(self) -> None:
         """Take the suggestion; without one go to the next widget."""
         self.call_later(self._complete)
@@ -202,3 +211,7 @@ class Prompt(TextArea):
             event.stop()
             event.prevent_default()
             self.post_message(self.Pasted(paths))
+        elif len(event.text) > MOST:
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.TooLong(len(event.text)))

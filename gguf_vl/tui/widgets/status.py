@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from textual.content import Content
 from textual.reactive import reactive
@@ -24,7 +24,6 @@ class Numbers:
     n_reused: int | None = None
     planned: int | None = None
     taken: int | None = None
-    hints: tuple[str, ...] = field(default=())
 
 
 class StatusLine(Static):
@@ -65,11 +64,11 @@ def _parts(told: Numbers) -> list[str]:
         parts.append(f"context {used:,}/{told.n_ctx:,} ({used / told.n_ctx:.0%})")
     if told.rate:
         parts.append(per_second(told.rate))
+    if told.planned:
+        taken = f"{told.taken / 1e9:.1f} of " if told.taken else ""
+        parts.append(f"memory {taken}{told.planned / 1e9:.1f} GB planned")
     if told.ttft_s is not None:
         parts.append(f"first {told.ttft_s:.2f} s")
     if told.n_reused:
         parts.append(f"reused {told.n_reused:,}")
-    if told.planned:
-        taken = f"{told.taken / 1e9:.1f} of " if told.taken else ""
-        parts.append(f"memory {taken}{told.planned / 1e9:.1f} GB planned")
-    return [*parts, *told.hints]
+    return parts

@@ -30,12 +30,11 @@ class Transcript(VerticalScroll, can_focus=False):
     def __init__(self) -> None:
         super().__init__()
         self._turns: list[Turn] = []
-        self._waiting: frozenset[int] = frozenset()
         self._is_growing = False
 
-    async def show(self, turns: Sequence[Turn], waiting: frozenset[int] = frozenset(), at: int | None = None) -> None:
+    async def show(self, turns: Sequence[Turn], at: int | None = None) -> None:
         """Show these turns from the end, as far up as `at`, a turn's id."""
-        self._turns, self._waiting = list(turns), waiting
+        self._turns = list(turns)
         places = {turn.id: n for n, turn in enumerate(turns)}
         first = max(0, min(len(turns) - AT_ONCE, places.get(at, len(turns)) if at else len(turns)))
         with self.app.batch_update():
@@ -52,23 +51,22 @@ class Transcript(VerticalScroll, can_focus=False):
             self.anchor()
 
     def _views(self, first: int, end: int) -> list[TurnView]:
-        return [
-            TurnView(turn, self._picture_above(first + n), waits=turn.id in self._waiting)
-            for n, turn in enumerate(self._turns[first:end])
-        ]
+        return [TurnView(turn, self._picture_above(first + n)) for n, turn in enumerate(self._turns[first:end])]
 
     def _picture_above(self, index: int) -> Attachment | None:
         pictures = (turn.attachments[-1] for turn in reversed(self._turns[:index]) if turn.attachments)
         return next(pictures, None)
 
-    async def add(self, turn: Turn, *, waits: bool = False) -> TurnView:
-        """Put a turn at the end, and go there."""
+    async def add(self, turn: Turn) -> TurnView:
+        """Put a turn at the end, and go there, unless somebody reads further up while an answer begins."""
+        follows = turn.role == "user" or self.is_vertical_scroll_end
         for welcome in self.query(".welcome"):
             await welcome.remove()
         self._turns.append(turn)
-        view = TurnView(turn, self._picture_above(len(self._turns) - 1), waits=waits)
+        view = TurnView(turn, self._picture_above(len(self._turns) - 1))
         await self.mount(view)
-        self.anchor()
+        if follows:
+            self.anchor()
         return view
 
     @property
