@@ -123,6 +123,10 @@ class Pseudo:
         """Wait until all of these were written."""
         self._until(lambda: all(text in self.text for text in texts), seconds)
 
+    def until_after(self, before: str, text: str, seconds: float = IN_TIME_S) -> None:
+        """Wait until this was written behind the first of that."""
+        self._until(lambda: text in self.text.partition(before)[2], seconds)
+
     def kill_after(self, n_bytes: int) -> None:
         """Kill the program, as nothing can prevent, when it has written so many bytes more."""
         with self._came:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gguf_vl.fit.choice import Chosen
 
 WAITS = "waits for the answer above"
+_WRITING = "writing · Esc stops"
 _URL = re.compile(r"https?://\S+", re.IGNORECASE)
 
 
@@ -407,6 +408,9 @@ class ChatScreen(TurnScreen):
         if not self.app.is_running:
             return
         model, status = self.app.model, self.query_one(StatusLine)
+        if isinstance(news, Came) and not isinstance(news.event, Progress):  # a thousand a second: nothing else changes
+            status.numbers = replace(status.numbers, doing=_WRITING)
+            return
         transcript = self.query_one(Transcript)
         briefly = transcript.last is not None or self.size.height < 24
         self.query_one(Banner).say(banner(model, self._chosen, self.app.downloads_now, briefly=briefly))
@@ -415,7 +419,7 @@ class ChatScreen(TurnScreen):
         if isinstance(news, Came) and isinstance(news.event, Progress):
             told = replace(told, doing=doing(news.event))
         elif self.app.answers.is_running(self.chat_id):
-            told = replace(told, doing=told.doing or "writing · Esc stops")
+            told = replace(told, doing=told.doing or _WRITING)
         elif self._n_brought:
             told = replace(told, doing="reading pictures …")
         status.numbers = told

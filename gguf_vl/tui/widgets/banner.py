@@ -8,7 +8,12 @@ from textual.widgets import Static
 class Banner(Static):
     """One or two lines over the chat; not there while there is nothing to say."""
 
+    _said: str | None = None
+
     def say(self, markup: str) -> None:
         """Show this, or nothing."""
+        if markup == self._said:  # everything on the screen would be laid out anew
+            return
+        self._said = markup
         self.display = bool(markup)
         self.update(markup)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from gguf_vl.media.boxes import Box
 
 FRAMES = 20
-"""Times a second that a growing answer is drawn; what comes between is drawn together."""
+"""Times a second that a growing answer is drawn, at most; what comes between is drawn together."""
+REST = 3
+"""Between two frames there is so many times as long as one took, for keys and for what comes."""
 THUMBNAIL = (36, 12)
 LOCATED = (72, 24)
 """Cells that pictures of a question, and one with boxes, take at most."""
@@ -131,10 +134,19 @@ class TurnView(Vertical, can_focus=True):
 
     def _begin_frames(self) -> None:
         if self._frames is None:
-            self._frames = self.set_interval(1 / FRAMES, self._draw)
+            self._frames = self.set_timer(1 / FRAMES, self._frame)
             foot = self.query_one(".foot", Static)
             foot.display = True
             foot.update("" if self._text else "…")
+
+    async def _frame(self) -> None:
+        began = monotonic()
+        await self._draw()
+        self.call_after_refresh(self._rest, began)
+
+    def _rest(self, began: float) -> None:
+        if self._frames is not None:
+            self._frames = self.set_timer(max(1 / FRAMES, REST * (monotonic() - began)), self._frame)
 
     # --- an answer as it comes
 

@@ -11,8 +11,10 @@ from textual.widgets import Static
 from gguf_vl.chat.turns import Attachment, Turn
 from gguf_vl.tui.widgets.message import TurnView
 
-AT_ONCE = 20
-"""Turns that are put on the screen at a time: widgets cost milliseconds each."""
+AT_ONCE = 6
+"""Turns that are put on the screen at a time: each is dozens of widgets, which cost a millisecond each to make."""
+KEPT = 12
+"""Turns that stay there when another one comes: all widgets are laid out anew with each frame of an answer."""
 
 WELCOME = """\
 [b]Talk about pictures, on this machine.[/]
@@ -49,6 +51,16 @@ class Transcript(VerticalScroll, can_focus=False):
             self.scroll_to_widget(view, animate=False, top=True)
         else:
             self.anchor()
+            self.call_after_refresh(self._fill)
+
+    async def _fill(self) -> None:
+        """Have enough turns for the height of the screen."""
+        if self.n_hidden and self.max_scroll_y == 0 and self.size.height and not self._is_growing:
+            first = max(0, self.n_hidden - AT_ONCE)
+            await self.mount_all(self._views(first, self.n_hidden), before=self.views[0])
+            self.n_hidden = first
+            self.anchor()
+            self.call_after_refresh(self._fill)
 
     def _views(self, first: int, end: int) -> list[TurnView]:
         return [TurnView(turn, self._picture_above(first + n)) for n, turn in enumerate(self._turns[first:end])]
@@ -66,6 +78,9 @@ class Transcript(VerticalScroll, can_focus=False):
         view = TurnView(turn, self._picture_above(len(self._turns) - 1))
         await self.mount(view)
         if follows:
+            if surplus := self.views[:-KEPT]:
+                self.n_hidden += len(surplus)
+                await self.remove_children(surplus)
             self.anchor()
         return view
 
@@ -86,12 +101,12 @@ class Transcript(VerticalScroll, can_focus=False):
 
     def of(self, turn_id: int) -> TurnView | None:
         """How a turn is shown, None where it is not."""
-        return next((view for view in self.query(TurnView) if view.turn.id == turn_id), None)
+        return next((view for view in self.views if view.turn.id == turn_id), None)
 
     @property
     def views(self) -> list[TurnView]:
         """The turns that are there, the first first."""
-        return list(self.query(TurnView))
+        return [child for child in self.children if isinstance(child, TurnView)]  # a query looks at all below, too
 
     def watch_n_hidden(self, n_hidden: int) -> None:
         """Say how many more there are."""
