@@ -306,8 +306,9 @@ def test_two_at_once_share_one_history_and_take_nothing_from_each_other(tmp_path
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     with Pane(tmp_path / "one", *GGUF_VL) as one, Pane(tmp_path / "two", *GGUF_VL) as two:
-        for pane, colour in ((one, "circle"), (two, "square")):
+        for pane in (one, two):  # before anything is written: who starts later takes up what lies unsent
             pane.until(PLACEHOLDER)
+        for pane, colour in ((one, "circle"), (two, "square")):
             pane.paste(str(SHAPES))
             pane.until(CHIP)
             pane.type(f"What colour is the {colour}?")
