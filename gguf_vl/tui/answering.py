@@ -92,7 +92,8 @@ class Answers:
 
     def is_running(self, chat_id: int) -> bool:
         """Whether an answer is under way in that chat, be it that its model is still loading."""
-        return chat_id in self._lines
+        line = self._lines.get(chat_id)
+        return line is not None and (line.now is not None or bool(line.waiting))
 
     def is_waiting(self, turn_id: int) -> bool:
         """Whether an answer waits behind another one."""
@@ -101,7 +102,7 @@ class Answers:
     async def stop(self, chat_id: int) -> bool:
         """End the answer under way; what was written stays, and what waits behind it goes on. False for none."""
         line = self._lines.get(chat_id)
-        if line is None or line.task is None:
+        if line is None or line.task is None or line.now is None:
             return False
         if line.asked:
             engine, request = line.asked
@@ -147,7 +148,7 @@ class Answers:
         except GgufVlError as error:
             failure = error
         finally:
-            line.asked = None
+            line.asked = line.now = None
             self._end(turn, failure)
         if isinstance(failure, WorkerDied):
             self._model.load()

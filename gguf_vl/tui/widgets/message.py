@@ -23,9 +23,8 @@ from gguf_vl.tui.widgets.picture import PictureView
 from gguf_vl.tui.widgets.status import per_second
 
 if TYPE_CHECKING:
-    from textual.widgets import Markdown
-
     from gguf_vl.media.boxes import Box
+    from gguf_vl.tui.widgets.answer import AnswerText
 
 FRAMES = 20
 """Times a second that a growing answer is drawn, at most; what comes between is drawn together."""
@@ -64,7 +63,7 @@ class TurnView(Vertical, can_focus=True):
         self._located = located
         self._text = turn.text
         self._thoughts = turn.thinking
-        self._drawn = 0  # characters of the text
+        self._drawn = len(turn.text)
         self._thoughts_drawn = 0
         self._frames: Timer | None = None
         self._codes_copied = 0
@@ -85,11 +84,11 @@ class TurnView(Vertical, can_focus=True):
         if self.turn.role == "user":
             yield Static(self.turn.text, markup=False, classes="text")
         else:
-            from textual.widgets import Markdown  # here: it costs a tenth of the time to the first screen
+            from gguf_vl.tui.widgets.answer import AnswerText  # here: it costs some of the time to the first screen
 
             with Collapsible(title="Thoughts", classes="thoughts"):
                 yield Static(markup=False, classes="thought")
-            yield Markdown(classes="text")
+            yield AnswerText(self.turn.text)
         yield Vertical(classes="located")
         yield Static(classes="foot")
 
@@ -114,16 +113,15 @@ class TurnView(Vertical, can_focus=True):
         self.query_one(".branches", Static).update(branches)
 
     @property
-    def markdown(self) -> Markdown:
-        """The answer's text."""
-        from textual.widgets import Markdown
+    def _answer(self) -> AnswerText:
+        from gguf_vl.tui.widgets.answer import AnswerText
 
-        return self.query_one(Markdown)
+        return self.query_one(AnswerText)
 
     async def _draw(self) -> None:
         new, self._drawn = self._text[self._drawn :], len(self._text)
         if new:
-            await self.markdown.append(new)
+            await self._answer.append(new)
         if len(self._thoughts) > self._thoughts_drawn:
             self._thoughts_drawn = len(self._thoughts)
             folded = self.query_one(Collapsible)
@@ -177,7 +175,7 @@ class TurnView(Vertical, can_focus=True):
         self.turn, self._text, self._thoughts = turn, turn.text, turn.thinking
         if turn.role == "assistant":
             await self._draw()
-            await self.markdown.update(turn.text)  # a fence that was closed while it grew may have stayed blank
+            await self._answer.set(turn.text)
         self._show_head()
         self._show_ended()
 
