@@ -70,7 +70,6 @@ async def test_in_pieces_it_ends_as_it_is_at_once(step: int) -> None:
     async with grown.run_test(size=(80, 24)) as pilot:
         for start in range(0, len(ANSWER), step):
             await grown.answer.append(ANSWER[start : start + step])
-        await grown.answer.set(ANSWER)
         await pilot.pause()
         assert grown.lines == at_once
     assert len(at_once) > 100
