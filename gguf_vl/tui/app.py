@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from io import StringIO
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.console import Console
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
@@ -61,6 +64,8 @@ class GgufVlApp(App[None]):
         self.answers = Answers(history, self.model, lambda: self.settings, self._answer_came)
         self._downloads: Downloads | None = None
         self._theme_is_the_persons = False
+        self.crash: Exception | None = None  # what ended it, if something did
+        self.error_console = Console(file=StringIO())  # Textual prints a crash with every variable: a person's words
         self.chat = ChatScreen(typed)
 
     # --- beginning and ending
@@ -88,6 +93,13 @@ class GgufVlApp(App[None]):
         await self.model.close()
         self.history.close()
         log.stop()
+
+    def _handle_exception(self, error: Exception) -> None:
+        """End, as Textual does, and keep why: `open_app` says it when the terminal is as it was."""
+        if self.crash is None:
+            self.crash = error
+            logging.getLogger("gguf_vl").critical("the terminal UI ended", exc_info=error)
+        super()._handle_exception(error)
 
     def _theme(self) -> str:
         if self.settings.theme in self.available_themes:

@@ -38,9 +38,9 @@ class Kept(logging.Handler):
     says why.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__(logging.DEBUG)
-        self.path = folder / "tui.log"
+        self.path = path
         self.failure = ""
         self.n_records = 0
         self._lines: deque[Line] = deque(maxlen=MOST)
@@ -108,13 +108,18 @@ def tell_errors(tell: Callable[[str], None]) -> None:
     logging.getLogger("gguf_vl.tui").addHandler(Told(tell))
 
 
+def file() -> Path:
+    """Where it is written."""
+    return paths.cache_dir() / "log" / "tui.log"
+
+
 def keep() -> Kept:
     """The handler that keeps this program's log, from the first call on."""
     logger = logging.getLogger("gguf_vl")
     for handler in logger.handlers:
         if isinstance(handler, Kept):
             return handler
-    kept = Kept(paths.cache_dir() / "log")
+    kept = Kept(file())
     logger.addHandler(kept)
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)

@@ -6,7 +6,8 @@ import sys
 
 from gguf_vl.chat.history import History
 from gguf_vl.config import Settings
-from gguf_vl.errors import UsageError
+from gguf_vl.errors import GgufVlError, UsageError
+from gguf_vl.tui import log
 from gguf_vl.tui.ending import tidy
 from gguf_vl.tui.terminal import detect
 
@@ -14,7 +15,7 @@ from gguf_vl.tui.terminal import detect
 def open_app(settings: Settings) -> int:
     """Talk until the person leaves. -> the exit code.
 
-    Raises `UsageError` without a terminal, and what opening the history raises.
+    Raises `UsageError` without a terminal, what opening the history raises, and `GgufVlError` where a mistake ended it.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
@@ -34,6 +35,11 @@ def open_app(settings: Settings) -> int:
             typed=terminal.typed,
         )
         app.run()
+        if app.crash:
+            raise GgufVlError(
+                f"The chat ended by a mistake of its own: {type(app.crash).__name__}: {app.crash}",
+                f"`gguf-vl` opens where you were. Please report it with the end of {log.file()}",
+            ) from app.crash
         return app.return_code or 0
     finally:
         history.close()
