@@ -62,7 +62,7 @@ class History:
     # --- chats ------------------------------------------------------------------------------------------------------
 
     def chats(self, *, limit: int | None = None) -> list[Chat]:
-        """Pinned ones first, then the latest; deleted ones, and those without turns and draft, are left out."""
+        """Pinned ones first, then the latest; deleted ones, and those without title, turns and draft, are left out."""
         with self.reading() as rows:
             return rows.chats(limit)
 
@@ -71,10 +71,20 @@ class History:
         with self.reading() as rows:
             return rows.chat(chat_id)
 
-    def unsent(self) -> int | None:
-        """The latest chat in which something is typed or attached that was not sent, if there is one."""
+    def take_unsent(self) -> int | None:
+        """The latest chat in which something is typed or attached that was not sent, and that no living instance is at,
+        if there is one. It is this one's from now on.
+        """
         with self.reading() as rows:
-            return rows.unsent()
+            if not rows.unsent():
+                return None
+        drafter = self._instance.name
+        with self.writing() as rows:
+            free = (row["id"] for row in rows.unsent() if not (row["drafter"] and self._instance.lives(row["drafter"])))
+            found: int | None = next(free, None)
+            if found is not None:
+                _set(rows, found, drafter=drafter)
+        return found
 
     def new_chat(self) -> Chat:
         """An empty chat."""
@@ -87,38 +97,38 @@ class History:
         """Give a chat a title; an empty one gives way to the beginning of the first question again."""
         title = " ".join(_clean(title).split())
         with self.writing() as rows:
-            _set(rows, chat_id, "title", title or None)
+            _set(rows, chat_id, title=title or None)
             search.index(rows.connection, -chat_id, title)
 
     def pin(self, chat_id: int, pinned: bool) -> None:
         """Have a chat listed first, or not any more."""
         with self.writing() as rows:
-            _set(rows, chat_id, "pinned", int(pinned))
+            _set(rows, chat_id, pinned=int(pinned))
 
     def set_system(self, chat_id: int, text: str | None) -> None:
         """The chat's own system prompt; None for what is set elsewhere."""
         with self.writing() as rows:
-            _set(rows, chat_id, "system", None if text is None else _clean(text))
+            _set(rows, chat_id, system=None if text is None else _clean(text))
 
     def set_sampling(self, chat_id: int, sampling: Mapping[str, object]) -> None:
         """The fields of `Sampling` that the chat sets, as JSON can say them."""
         with self.writing() as rows:
-            _set(rows, chat_id, "sampling", json.dumps(dict(sampling)))
+            _set(rows, chat_id, sampling=json.dumps(dict(sampling)))
 
     def set_model(self, chat_id: int, name: str | None) -> None:
         """The chat's own model; None for what is set elsewhere."""
         with self.writing() as rows:
-            _set(rows, chat_id, "model", name)
+            _set(rows, chat_id, model=name)
 
     def set_preset(self, chat_id: int, name: str | None) -> None:
         """The preset that the chat began with."""
         with self.writing() as rows:
-            _set(rows, chat_id, "preset", name)
+            _set(rows, chat_id, preset=name)
 
     def delete_chat(self, chat_id: int) -> None:
         """Take a chat away; it can be restored for 30 days."""
         with self.writing() as rows:
-            _set(rows, chat_id, "deleted_at", time.time())
+            _set(rows, chat_id, deleted_at=time.time())
 
     def restore_chat(self, chat_id: int) -> None:
         """Bring a deleted chat back."""
@@ -166,7 +176,7 @@ class History:
             asked = branches.add(rows, chat_id, parent_id, "user", draft.text)
             moved = "chat_id = ? AND turn_id IS NULL AND detached_at IS NULL"
             rows.connection.execute(f"UPDATE attachment SET turn_id = ? WHERE {moved}", (asked, chat_id))
-            _set(rows, chat_id, "draft", "")
+            _set(rows, chat_id, draft="")
             return branches.complete(rows, asked)
 
     def question(self, chat_id: int, parent_id: int | None, text: str, attachments: Sequence[Attachment] = ()) -> Turn:
@@ -281,14 +291,16 @@ class History:
 
     def set_draft(self, chat_id: int, text: str) -> None:
         """What is typed now."""
+        drafter = self._instance.name
         with self.writing() as rows:
-            _set(rows, chat_id, "draft", _clean(text))
+            _set(rows, chat_id, draft=_clean(text), drafter=drafter)
 
     def attach(self, chat_id: int, data: bytes, name: str, size: tuple[int, int]) -> Attachment:
         """Attach a picture's file to what is typed. `size` is (width, height) in pixels of the original, upright."""
         digest = self.pictures.keep(data, size)
+        drafter = self._instance.name
         with self.writing() as rows:
-            rows.chat(chat_id)
+            _set(rows, chat_id, drafter=drafter)
             sql = "INSERT INTO attachment (chat_id, digest, name) VALUES (?, ?, ?)"
             added = rows.connection.execute(sql, (chat_id, digest, _clean(name)))
             return rows.attachment(added.lastrowid or 0)
@@ -340,9 +352,10 @@ class History:
         self.pictures.sweep()
 
 
-def _set(rows: Rows, chat_id: int, column: str, value: object) -> None:
-    sql = f"UPDATE chat SET {column} = ? WHERE id = ? AND deleted_at IS NULL"
-    if not rows.connection.execute(sql, (value, chat_id)).rowcount:
+def _set(rows: Rows, chat_id: int, **values: object) -> None:
+    columns = ", ".join(f"{column} = ?" for column in values)
+    sql = f"UPDATE chat SET {columns} WHERE id = ? AND deleted_at IS NULL"
+    if not rows.connection.execute(sql, (*values.values(), chat_id)).rowcount:
         raise no_chat(chat_id)
 
 

@@ -41,23 +41,22 @@ class Rows:
     pictures: Path
 
     def chats(self, limit: int | None) -> list[Chat]:
-        """Those that hold something, pinned ones first, then the latest."""
+        """Those that hold something or were given a title, pinned ones first, then the latest."""
         order = "ORDER BY pinned DESC, updated DESC, chat.id DESC"
         query = f"""{_CHATS} WHERE chat.id IN (
-            SELECT chat.id FROM chat WHERE deleted_at IS NULL AND (draft <> ''
+            SELECT chat.id FROM chat WHERE deleted_at IS NULL AND (draft <> '' OR title IS NOT NULL
                 OR EXISTS (SELECT 1 FROM turn WHERE chat_id = chat.id AND deleted_with IS NULL)
                 OR EXISTS (SELECT 1 FROM attachment
                     WHERE chat_id = chat.id AND turn_id IS NULL AND detached_at IS NULL))
             {order} LIMIT ?) {order}"""
         return [_chat(row) for row in self.connection.execute(query, (-1 if limit is None else limit,))]
 
-    def unsent(self) -> int | None:
-        """The latest chat that has a draft, be it pictures alone."""
-        query = """SELECT id FROM chat WHERE deleted_at IS NULL AND (draft <> '' OR EXISTS (SELECT 1 FROM attachment
-            WHERE chat_id = chat.id AND turn_id IS NULL AND detached_at IS NULL))
-            ORDER BY updated DESC, id DESC LIMIT 1"""
-        found = self.connection.execute(query).fetchone()
-        return found["id"] if found else None
+    def unsent(self) -> list[sqlite3.Row]:
+        """The chats that have a draft, be it pictures alone, and who wrote it; the latest first."""
+        query = """SELECT id, drafter FROM chat WHERE deleted_at IS NULL AND (draft <> '' OR EXISTS (SELECT 1
+            FROM attachment WHERE chat_id = chat.id AND turn_id IS NULL AND detached_at IS NULL))
+            ORDER BY updated DESC, id DESC"""
+        return self.connection.execute(query).fetchall()
 
     def chats_of(self, ids: Iterable[int]) -> dict[int, Chat]:
         """These chats by their ids; deleted ones are left out."""

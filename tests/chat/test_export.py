@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gguf_vl.chat.export import html, importing, markdown
@@ -204,6 +204,7 @@ def act(history: History, what: str, number: int, words: str) -> None:
 
 
 @settings(max_examples=40)
+@example([("ask", 0, "a"), ("delete", 0, ""), ("set", 0, "0")])
 @given(OPERATIONS)
 def test_an_export_imported_into_an_empty_history_gives_the_same_history(
     operations: list[tuple[str, int, str]],

@@ -35,6 +35,8 @@ def test_a_chat_is_listed_once_something_is_in_it(history: History) -> None:
     history.detach(picture.id)
     assert {chat.id for chat in history.chats()} == {typed, asked}
     assert history.chat(empty).n_turns == 0
+    history.rename(empty, "For later")
+    assert {chat.id for chat in history.chats()} == {empty, typed, asked}
 
 
 def test_pinned_chats_come_first_and_then_the_latest(history: History) -> None:
@@ -123,6 +125,21 @@ def test_a_turn_of_another_chat_is_no_parent(history: History) -> None:
 
 
 # --- what is being typed ----------------------------------------------------------------------------------------------
+
+
+def test_what_lies_unsent_is_taken_up_by_one_instance_and_by_nobody_while_its_writer_lives(history: History) -> None:
+    history.set_draft(history.new_chat().id, "older")
+    chat = history.new_chat().id
+    history.attach(chat, png(), "a.png", (1, 1))
+    with History() as other:
+        assert other.take_unsent() is None
+    history.close()
+    with History() as second, History() as third, History() as fourth:
+        assert second.take_unsent() == chat
+        taken = third.take_unsent()
+        assert taken not in (None, chat)
+        assert third.draft(taken or 0).text == "older"
+        assert fourth.take_unsent() is None
 
 
 def test_a_draft_becomes_a_question_with_its_pictures_and_is_empty_then(history: History) -> None:

@@ -307,22 +307,26 @@ def test_a_model_that_is_not_there_is_said_on_the_screen(tmp_path: Path) -> None
 def test_two_at_once_share_one_history_and_take_nothing_from_each_other(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    with Pane(tmp_path / "one", *GGUF_VL) as one, Pane(tmp_path / "two", *GGUF_VL) as two:
-        for pane in (one, two):  # before anything is written: who starts later takes up what lies unsent
-            pane.until(PLACEHOLDER)
-        for pane, colour in ((one, "circle"), (two, "square")):
-            pane.paste(str(SHAPES))
-            pane.until(CHIP)
-            pane.type(f"What colour is the {colour}?")
-        one.press("Enter")
-        two.press("Enter")
-        one.until("\n   red")
-        two.until("\n   blue")
-        one.press("C-q")
-        one.until_true(lambda _: one.told("pane_dead") == "1")
-        two.type("Who are you?")
-        two.press("Enter")
-        two.until("I am pocket")
+
+    def ask_about(pane: Pane, shape: str) -> None:
+        pane.until(PLACEHOLDER)  # and nothing of what the other one has there
+        pane.paste(str(SHAPES))
+        pane.until(CHIP)
+        pane.type(f"What colour is the {shape}?")
+
+    with Pane(tmp_path / "one", *GGUF_VL) as one:
+        ask_about(one, "circle")
+        with Pane(tmp_path / "two", *GGUF_VL) as two:
+            ask_about(two, "square")
+            one.press("Enter")
+            two.press("Enter")
+            one.until("\n   red")
+            two.until("\n   blue")
+            one.press("C-q")
+            one.until_true(lambda _: one.told("pane_dead") == "1")
+            two.type("Who are you?")
+            two.press("Enter")
+            two.until("I am pocket")
     with History() as history:
         said = {tuple(turn.text for turn in history.turns(chat.id))[:2] for chat in history.chats()}
     assert said == {("What colour is the circle?", "red"), ("What colour is the square?", "blue")}

@@ -86,7 +86,7 @@ class ChatScreen(TurnScreen):
         for turn_id in reversed(history.recovered):
             with suppress(ChatNotFound):  # it was deleted
                 return history.chat(history.turn(turn_id).chat_id).id
-        return history.unsent()
+        return history.take_unsent()
 
     # --- which chat
 
