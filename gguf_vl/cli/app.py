@@ -1,12 +1,8 @@
-"""The verbs put together, and the one place where an error becomes two lines and an exit code."""
+"""The verbs put together."""
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import traceback
-from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -14,10 +10,8 @@ from typer.core import TyperGroup
 
 from gguf_vl import __version__
 from gguf_vl.cli import ask, bench, bundle, chat, chats, config, doctor, import_, models, options, plan, pull, serve
-from gguf_vl.cli.printing import print_error
-from gguf_vl.errors import GgufVlError, UsageError
-
-INTERRUPTED = 130
+from gguf_vl.cli.ending import INTERRUPTED
+from gguf_vl.errors import UsageError
 
 
 class _VerbOrChat(TyperGroup):
@@ -95,48 +89,16 @@ def _options(
     options.help_without_verb(context)
 
 
-def main() -> None:
-    """Run the command line and end the process with DESIGN's exit codes."""
-    debug = "--debug" in sys.argv
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
+def run() -> int:
+    """Run the verb that the command line names. -> the exit code."""
     try:
         code = app(standalone_mode=False) or 0
-        if code == INTERRUPTED:  # typer has caught it
-            raise KeyboardInterrupt
-        sys.stdout.flush()
-    except (BrokenPipeError, SystemExit) as ending:
-        if not _reader_gone(ending):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again at exit
-        code = 0
-    except (KeyboardInterrupt, typer.Abort):
-        print("Interrupted.", file=sys.stderr)
-        code = INTERRUPTED
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         help_for = context.command_path if context else "gguf-vl"
-        code = _explain(UsageError(error.format_message(), f"See `{help_for} --help`."), debug)
-    except GgufVlError as error:
-        code = _explain(error, debug)
-    except Exception as error:  # noqa: BLE001  the outermost edge
-        fix = "Please report this with the traceback above." if debug else "Run it again with --debug, and report it."
-        code = _explain(GgufVlError(f"Unexpected: {type(error).__name__}: {error}", fix), debug)
-    sys.exit(code)
-
-
-def _reader_gone(ending: BaseException) -> bool:
-    """Whether whoever read our output closed it; typer turns that into an exit of its own."""
-    return isinstance(ending, BrokenPipeError) or isinstance(ending.__context__, BrokenPipeError)
-
-
-def _explain(error: GgufVlError, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    print_error(error)
-    return error.exit_code
-
-
-if hasattr(signal, "SIGPIPE"):
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a closed pipe is an error to handle, on every platform
+        raise UsageError(error.format_message(), f"See `{help_for} --help`.") from error
+    if code == INTERRUPTED:  # typer has caught it
+        raise KeyboardInterrupt
+    return int(code)

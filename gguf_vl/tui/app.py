@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -83,7 +84,13 @@ class GgufVlApp(App[None]):
         self.theme = self._theme()
         self._theme_is_the_persons = True
         self.push_screen(self.chat)
-        self.call_after_refresh(self.model.load)
+        self.call_after_refresh(self._drawn)
+
+    def _drawn(self) -> None:
+        """The first screen is there, and takes keys."""
+        gc.freeze()
+        gc.enable()
+        self.model.load()
 
     async def on_unmount(self) -> None:
         """End what runs: what was written is in the history already."""

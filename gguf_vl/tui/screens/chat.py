@@ -57,6 +57,7 @@ class ChatScreen(TurnScreen):
         self._n_brought = 0  # pictures that are being read
         self._sends_then = False
         self._preset: Preset | None = None
+        self._kept = ""  # the draft, as the history has it
         self._chosen: Chosen | None = None
 
     def compose(self) -> ComposeResult:
@@ -71,14 +72,22 @@ class ChatScreen(TurnScreen):
         yield Prompt(suggested)
         yield StatusLine()
 
-    async def on_mount(self) -> None:
-        """Show the chat that was left in the middle of something, else a new one."""
+    def on_mount(self) -> None:
+        """Be drawn at once; what takes writing to the disk comes then."""
         app = self.app
         self.preparing = Preparing(app.history, app.model, lambda: app.settings, self.query_one(Chips).of)
         keys = [f"[@click=screen.preset({n})][b]{PRESET_KEYS[n].upper()}[/] {each.slash}[/]" for n, each in _first()]
         self.query_one("#presets", Static).update("  ".join(keys))
-        await self._show(self._left_off() or app.history.new_chat().id)
-        self.query_one(Prompt).insert(self._typed)
+        self.query_one(Prompt).focus()
+        self.call_after_refresh(self._begin)
+
+    async def _begin(self) -> None:
+        """Show the chat that was left in the middle of something, else a new one."""
+        prompt = self.query_one(Prompt)
+        typed, history = self._typed + prompt.text, self.app.history
+        await self._show(self._left_off() or history.new_chat().id)
+        if typed:
+            prompt.insert(typed)
 
     def _left_off(self) -> int | None:
         """The chat whose answer was being written when the program was killed, else the one with something unsent."""
@@ -146,8 +155,8 @@ class ChatScreen(TurnScreen):
         if self.chat_id >= 0:
             with suppress(ChatNotFound):
                 history.set_draft(self.chat_id, prompt.text)
-        self.chat_id, self._preset = chat_id, None
-        prompt.turn_to(history.draft(chat_id).text)
+        self.chat_id, self._preset, self._kept = chat_id, None, history.draft(chat_id).text
+        prompt.turn_to(self._kept)
         self._show_chips()
 
     # --- what is being written
@@ -157,9 +166,10 @@ class ChatScreen(TurnScreen):
         text = self.query_one(Prompt).text
         if not text:
             self._preset = None
-        if self.chat_id >= 0:
+        if self.chat_id >= 0 and text != self._kept:
             with self.complaining():
                 self.app.history.set_draft(self.chat_id, text)
+                self._kept = text
 
     async def on_prompt_sent(self, message: Prompt.Sent) -> None:
         """Ask, finish an edit, or do what the slash command says."""
@@ -185,7 +195,7 @@ class ChatScreen(TurnScreen):
             app.history.set_draft(chat_id, text)  # without what was typed since
             path = app.history.turns(chat_id)
             turn = app.history.ask(chat_id, path[-1].id if path else None)
-            self._preset = None
+            self._preset, self._kept = None, ""
             self.query_one(Prompt).cut(text)
             self._show_chips()
             await self.query_one(Transcript).add(turn)
