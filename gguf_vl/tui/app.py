@@ -89,6 +89,7 @@ class GgufVlApp(App[None]):
     def _drawn(self) -> None:
         """The first screen is there, and takes keys."""
         gc.freeze()
+        gc.set_threshold(700, 10, 1000)  # a look at all there is halts a streaming answer for a fifth of a second
         gc.enable()
         self.model.load()
 

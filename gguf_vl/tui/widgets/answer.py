@@ -71,8 +71,11 @@ class AnswerText(Vertical):
         await self.mount_all(map(_Passage, further))
 
     async def set(self, text: str) -> None:
-        """Have this instead. What is the same already is not drawn anew."""
-        passages, sources = self._passages, runs(text)
+        """Have this instead."""
+        passages = self._passages
+        if text == "".join(passage.source for passage in passages):
+            return
+        sources = runs(text)
         for passage, source in zip(passages, sources, strict=False):
             passage.set(source)
         await self.remove_children(passages[len(sources) :])
@@ -99,17 +102,21 @@ class _Passage(Widget):
     def __init__(self, source: str) -> None:
         super().__init__()
         self.source = source
+        self._drawn: _Drawn | None = None
 
     def set(self, source: str) -> None:
         if source != self.source:
             self.source = source
+            self._drawn = None
             self.refresh(layout=True)
 
-    def render(self) -> Visual:
-        return _Drawn(self.source, self.app)
+    def render(self) -> _Drawn:
+        if self._drawn is None or self._drawn.theme != self.app.theme:
+            self._drawn = _Drawn(self.source, self.app)
+        return self._drawn
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
-        lines = draw(self.source, self.app, self.content_size.width).plain.splitlines()
+        lines = self.render().at(self.content_size.width).plain.splitlines()
         return selection.extract("\n".join(line.rstrip() for line in lines)), "\n"
 
 
@@ -117,23 +124,24 @@ class _Drawn(Visual):
     """Markdown in lines, for whatever width there turns out to be."""
 
     def __init__(self, source: str, app: App[object]) -> None:
+        self.theme = app.theme
         self._source = source
         self._app = app
         self._lines: dict[int, Content] = {}
 
-    def _at(self, width: int) -> Content:
+    def at(self, width: int) -> Content:
         if width not in self._lines:
-            self._lines = {width: draw(self._source, self._app, width)}
+            self._lines[width] = draw(self._source, self._app, width)
         return self._lines[width]
 
     def get_optimal_width(self, rules: RulesMap, container_width: int) -> int:
         return container_width
 
     def get_height(self, rules: RulesMap, width: int) -> int:
-        return self._at(width).plain.count("\n") + 1
+        return self.at(width).plain.count("\n") + 1
 
     def render_strips(self, width: int, height: int | None, style: Style, options: RenderOptions) -> list[Strip]:
-        return self._at(width).render_strips(width, height, style, options)
+        return self.at(width).render_strips(width, height, style, options)
 
 
 # --- Rich

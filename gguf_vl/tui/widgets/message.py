@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FRAMES = 20
 """Times a second that a growing answer is drawn, at most; what comes between is drawn together."""
-REST = 3
+REST = 1
 """Between two frames there is so many times as long as one took, for keys and for what comes."""
 THUMBNAIL = (36, 12)
 LOCATED = (72, 24)
