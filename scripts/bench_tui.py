@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Measures the terminal UI, and prints JSON: how soon it takes keys, and whether it stands still while much comes.
 
-    scripts/bench_tui.py [--starts N] [--seconds S] [--rate R] [--messages N]
+    scripts/bench_tui.py [--starts N] [--seconds S] [--rate R] [--messages N] [--among N]
 
 `start`: seconds from the start of the process, in a pseudo-terminal that answers at once, until the prompt is drawn
 and until a key typed then is on the screen; `first` in a home where nothing is yet, `warm` the middle and best of N.
 `stream`: R fragments of markdown a second for S seconds come to a chat of so many messages: the longest time for which
 the loop answered nothing, from a key to its being kept (ms), fragments that were
 given and that were drawn a second, and how much later than the last one the answer was drawn to its end.
+`search`: ms from a key in the search field until what it finds is drawn, among so many messages.
 `open`: ms until a chat of so many messages is drawn, and until earlier ones are when one scrolls up.
 `resident_mb`: memory of the process that did all this. `load`: the machine's load average beside each.
 """
@@ -32,15 +33,17 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from textual import events
+from textual.widgets import Input, OptionList
 
 from gguf_vl.chat.history import History
 from gguf_vl.engine.fake import Script, Waits, text
+from gguf_vl.tui.screens.chats import ChatsScreen
 from gguf_vl.tui.widgets.transcript import Transcript
 from gguf_vl.types import Text
 from tests.tui.pseudo import Pseudo
 from tests.tui.talking import Stage, playing, talking
 
-GOALS = {"start_s": 0.5, "stall_ms": 100.0, "open_ms": 300.0}
+GOALS = {"start_s": 0.5, "stall_ms": 100.0, "open_ms": 300.0, "search_ms": 50.0}
 GGUF_VL = (sys.executable, "-P", "-m", "gguf_vl")
 PASSAGE = """## A heading
 
@@ -204,6 +207,32 @@ async def opening(stage: Stage, chat: int) -> dict[str, Any]:
     }
 
 
+async def searching(stage: Stage) -> dict[str, Any]:
+    """A few searches, typed letter by letter."""
+    took = []
+    stage.app.action_search()
+    await stage.until(lambda: isinstance(stage.app.screen, ChatsScreen) and bool(stage.app.screen.query("Input")))
+    screen = stage.app.screen
+    field, rows = screen.query_one("#chats-search", Input), screen.query_one(OptionList)
+    for words in ("question 4217", "bold words", "no such thing"):
+        for end in range(1, len(words) + 1):
+            before = rows.options[0] if rows.options else None
+            began = time.perf_counter()
+            field.value = words[:end]
+            while (rows.options[0] if rows.options else None) is before:
+                await asyncio.sleep(0.0005)
+            done = asyncio.Event()
+            screen.call_after_refresh(done.set)
+            await done.wait()
+            took.append((time.perf_counter() - began) * 1e3)
+    screen.dismiss()
+    return {
+        "goal_ms": GOALS["search_ms"],
+        "key_to_list_ms": {"median": round(median(took), 1), "worst": round(max(took), 1)},
+        "load": load(),
+    }
+
+
 async def streaming(stage: Stage, clock: Clock, n: int) -> dict[str, Any]:
     """The answer, and keys typed meanwhile."""
     pressed: list[float] = []
@@ -245,7 +274,7 @@ async def streaming(stage: Stage, clock: Clock, n: int) -> dict[str, Any]:
     }
 
 
-async def inside(messages: int, rate: float, seconds: float) -> dict[str, Any]:
+async def inside(messages: int, among: int, rate: float, seconds: float) -> dict[str, Any]:
     """What is measured in this process."""
     clock, n = Clock(rate), int(rate * seconds)
     with tempfile.TemporaryDirectory() as home:
@@ -255,6 +284,8 @@ async def inside(messages: int, rate: float, seconds: float) -> dict[str, Any]:
         async with talking(playing(markdown(clock, n)), size=(120, 40), history=history) as stage:
             figures: dict[str, Any] = {"open": await opening(stage, chat)}
             figures["stream"] = {"kb": round(n * 4 / 1e3), **await streaming(stage, clock, n)}
+            filled(history, among - messages)
+            figures["search"] = {"messages": among, **await searching(stage)}
             figures["resident_mb"] = round(psutil.Process().memory_info().rss / 1e6)
     return figures
 
@@ -263,11 +294,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measures the terminal UI.")
     parser.add_argument("--starts", type=int, default=7)
     parser.add_argument("--messages", type=int, default=500)
+    parser.add_argument("--among", type=int, default=10_000)
     parser.add_argument("--rate", type=float, default=1000)
     parser.add_argument("--seconds", type=float, default=10)
     args = parser.parse_args()
     figures = {"start": starts(args.starts)} if args.starts else {}
-    figures |= asyncio.run(inside(args.messages, args.rate, args.seconds))
+    figures |= asyncio.run(inside(args.messages, args.among, args.rate, args.seconds))
     print(json.dumps(figures, indent=1))
 
 
