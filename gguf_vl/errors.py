@@ -14,6 +14,8 @@
     ├── OfflineError               exit 6   the network is needed and switched off
     ├── Busy                   exit 1   too many requests wait already
     ├── Unreachable                exit 1   a source of models does not answer; another one may
+    ├── CutOff                     exit 1   an answer that must be whole ended too early; it has the part that came
+    ├── AnswerInvalid              exit 1   an answer is not what its task asks for
     └── EngineError                exit 1   the engine refused or failed
         └── WorkerDied                      the worker process ended in mid-work; a new one can be started
 
@@ -100,6 +102,22 @@ class Unreachable(GgufVlError):
 
 class Busy(GgufVlError):
     """More requests wait than are let in; a later one may not."""
+
+
+class CutOff(GgufVlError):
+    """An answer that must be whole ended too early. `partial` is the text that came."""
+
+    def __init__(self, what: str, fix: str, partial: str = "") -> None:
+        super().__init__(what, fix)
+        self.partial = partial
+
+
+class AnswerInvalid(GgufVlError):
+    """An answer is not what its task asks for. `answer` is its text."""
+
+    def __init__(self, what: str, fix: str, answer: str = "") -> None:
+        super().__init__(what, fix)
+        self.answer = answer
 
 
 class EngineError(GgufVlError):

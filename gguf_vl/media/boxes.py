@@ -31,6 +31,15 @@ class Box:
     y2: int
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A labelled place in pixels of the original picture: x from its left edge, y from its upper one."""
+
+    label: str
+    x: int
+    y: int
+
+
 def find_boxes(answer: str, original_size: tuple[int, int]) -> list[Box]:
     """Every complete box in `answer`, in its order, mapped to a picture of `original_size` (width, height) pixels.
 
@@ -38,6 +47,11 @@ def find_boxes(answer: str, original_size: tuple[int, int]) -> list[Box]:
     0 to 1000 are clamped and swapped corners put in order. What is not a box is no error: it is left out.
     """
     return [box for found in _objects(answer) if (box := _box(found, original_size))]
+
+
+def find_points(answer: str, original_size: tuple[int, int]) -> list[Point]:
+    """Every complete point in `answer`; otherwise as `find_boxes`."""
+    raise NotImplementedError
 
 
 def _objects(text: str) -> Iterator[dict[str, object]]:

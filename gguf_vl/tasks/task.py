@@ -1,0 +1,80 @@
+"""A task: what is wanted of pictures, as data. `tasks.toml` has those that are shipped, typed here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from gguf_vl import paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gguf_vl.types import Detail
+
+Shown = Literal["text", "markdown", "json", "table", "boxes", "points", "html"]
+PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+"""A parameter in a prompt. The braces of JSON are none: they have quotes, spaces or capitals behind them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """What a person gives a task, by name. One whose `default` is None must be given."""
+
+    name: str
+    help: str
+    default: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is wanted of pictures.
+
+    `prompt` has parameters in braces. With a JSON `schema` the answer is held to it. `sampling` has fields of
+    `types.Sampling`. `min_tokens` is the image tokens that small pictures are enlarged to, `n_pictures` the least and
+    the most pictures. `shown` says what the answer is, `wordings` have another prompt for a model by its name, where
+    one is known to be better.
+    """
+
+    name: str
+    purpose: str
+    purpose_zh: str
+    prompt: str
+    system: str = ""
+    parameters: tuple[Parameter, ...] = ()
+    schema: Any = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    detail: Detail | None = None
+    min_tokens: int | None = None
+    n_pictures: tuple[int, int] = (1, 1)
+    shown: Shown = "text"
+    wordings: Mapping[str, str] = field(default_factory=dict)
+
+    def is_beyond(self, model: str) -> bool:
+        """Whether the model of that name is known not to do this: pocket does only what it has a wording for."""
+        return model == "pocket" and model not in self.wordings and bool(self.name)
+
+
+def person_file() -> Path:
+    """The person's own tasks, beside their settings."""
+    return paths.config_file().with_name("tasks.toml")
+
+
+def load() -> Mapping[str, Task]:
+    """All tasks by name: those shipped, and the person's own over them.
+
+    Raises `UsageError` for a file of the person's that is broken, naming the place and the key.
+    """
+    raise NotImplementedError
+
+
+def find(name: str) -> Task:
+    """The task of that name. Raises `UsageError` with the nearest names, and as `load`."""
+    raise NotImplementedError
+
+
+def free(schema: Any = None) -> Task:
+    """A question of one's own as a task without a name or a prompt, about any number of pictures."""
+    raise NotImplementedError
