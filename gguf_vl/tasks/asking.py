@@ -3,20 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from gguf_vl.tasks.task import Task
-from gguf_vl.types import Picture, PictureLimits, Request
+from gguf_vl.errors import UsageError
+from gguf_vl.media.resize import limits_for
+from gguf_vl.tasks.task import PLACEHOLDER, Task
+from gguf_vl.types import Message, Picture, PictureLimits, Request, Sampling
 
 if TYPE_CHECKING:
     from gguf_vl.config import Settings
     from gguf_vl.runtime.models import Installed
     from gguf_vl.types import Detail
 
+_MOST_ENLARGED = 0.75
+"""Of the most tokens that are allowed: with no room between least and most, a picture would lose its shape."""
+_NO_PENALTIES = {"presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0}
+
 
 def check(task: Task, n_pictures: int, given: Mapping[str, str]) -> None:
     """Raise `UsageError` for a number of pictures or parameters that the task does not take: before a model loads."""
-    raise NotImplementedError
+    least, most = task.n_pictures
+    if not least <= n_pictures <= most:
+        wanted = _pictures(least) if least == most else f"{least} to {_pictures(most)}"
+        if n_pictures < least and most > least:
+            wanted = f"at least {_pictures(least)}"
+        raise UsageError(
+            f"{_of(task)} is about {wanted}, and {n_pictures or 'none'} {'is' if n_pictures <= 1 else 'are'} given.",
+            "Give so many.",
+        )
+    known = [each.name for each in task.parameters]
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            raise UsageError(
+                f"{_of(task)} has no parameter {name!r}.",
+                f"Did you mean {near[0]}?" if near else f"It has {', '.join(known) or 'none'}.",
+            )
+    for each in task.parameters:
+        if each.default is None and not given.get(each.name, "").strip():
+            raise UsageError(f"{_of(task)} needs {each.name}: {each.help}.", f"Add -p {each.name}=….")
 
 
 def limits(task: Task, settings: Settings, limits: PictureLimits, *, detail: Detail | None = None) -> PictureLimits:
@@ -24,7 +51,11 @@ def limits(task: Task, settings: Settings, limits: PictureLimits, *, detail: Det
 
     `detail` is what was asked for with this request; it goes before the task's own, which goes before the settings'.
     """
-    raise NotImplementedError
+    allowed = limits_for(detail or task.detail or settings.detail, limits)
+    if task.min_tokens is None:
+        return allowed
+    enlarged = min(task.min_tokens, int(_MOST_ENLARGED * allowed.max_tokens))
+    return PictureLimits(max(allowed.min_tokens, enlarged), allowed.max_tokens)
 
 
 def request(
@@ -44,4 +75,46 @@ def request(
     is words that are added to the prompt. `sampling` (fields of `types.Sampling`) and `system` are what was asked for
     with this request: they go before the task's own, which go before the settings'. Raises `UsageError` as `check`.
     """
-    raise NotImplementedError
+    n_pictures = sum(isinstance(each, Picture) for each in pictures)
+    check(task, n_pictures, given)
+    asked = prompt(task, given, installed.name, extra=extra)
+    rules = system or _filled(task.system, task, given) or settings.system
+    said = (Message("system", (rules,)),) if rules else ()
+    chosen = _sampling(task, installed.sampling(settings, pictures=n_pictures > 0), sampling or {})
+    return Request((*said, Message("user", (*pictures, asked))), chosen, schema=task.schema)
+
+
+def prompt(task: Task, given: Mapping[str, str], model: str, *, extra: str = "") -> str:
+    """What the model of that name is asked, in the words that are known to be best for it."""
+    asked = _filled(task.wordings.get(model, task.prompt), task, given)
+    return "\n".join(part for part in (asked, extra.strip()) if part)
+
+
+def beyond(task: Task, model: str) -> str | None:
+    """A sentence where a model is known not to do a task; what it answers then means nothing."""
+    if not task.is_beyond(model):
+        return None
+    return f"{model} has never learnt the task {task.name}, so its answer means nothing: `gguf-vl pull` gets one that has."
+
+
+def _filled(text: str, task: Task, given: Mapping[str, str]) -> str:
+    """The text with the parameters in it; one pass, so that what is given is never read for braces."""
+    values = {each.name: given.get(each.name) or each.default or "" for each in task.parameters}
+    return PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), text)
+
+
+def _sampling(task: Task, under: Sampling, over: Mapping[str, Any]) -> Sampling:
+    """What is asked for over what the task has, over what is set and recommended; greedy without unasked penalties."""
+    asked = {**task.sampling, **over}
+    chosen = replace(under, **asked)
+    if chosen.temperature == 0:
+        chosen = replace(chosen, **_NO_PENALTIES | {name: asked[name] for name in _NO_PENALTIES if name in asked})
+    return chosen
+
+
+def _of(task: Task) -> str:
+    return f"The task {task.name}" if task.name else "A question"
+
+
+def _pictures(n: int) -> str:
+    return "one picture" if n == 1 else f"{n} pictures"

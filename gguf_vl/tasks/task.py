@@ -1,20 +1,24 @@
-"""A task: what is wanted of pictures, as data. `tasks.toml` has those that are shipped, typed here."""
+"""A task: what is wanted of pictures, as data. What a file of them may hold is in `reading`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gguf_vl import paths
+from gguf_vl.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from gguf_vl.types import Detail
 
 Shown = Literal["text", "markdown", "json", "table", "boxes", "points", "html"]
+MANY = 1000
+"""Pictures of one request, where a task sets no other limit."""
 PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 """A parameter in a prompt. The braces of JSON are none: they have quotes, spaces or capitals behind them."""
 
@@ -67,14 +71,43 @@ def load() -> Mapping[str, Task]:
 
     Raises `UsageError` for a file of the person's that is broken, naming the place and the key.
     """
-    raise NotImplementedError
+    from gguf_vl.tasks.reading import read_file
+
+    own = person_file()
+    return {**_shipped(), **(read_file(own) if own.exists() else {})}
+
+
+@cache
+def _shipped() -> Mapping[str, Task]:
+    from gguf_vl.tasks.reading import read_file
+
+    return read_file(Path(__file__).with_name("tasks.toml"))
 
 
 def find(name: str) -> Task:
     """The task of that name. Raises `UsageError` with the nearest names, and as `load`."""
-    raise NotImplementedError
+    tasks = load()
+    if name in tasks:
+        return tasks[name]
+    near = get_close_matches(name.casefold().replace("_", "-"), tasks, n=3, cutoff=0.5)
+    raise UsageError(
+        f"There is no task {name!r}.",
+        f"Did you mean {' or '.join(near)}?" if near else f"The tasks are {', '.join(tasks)}.",
+    )
 
 
 def free(schema: Any = None) -> Task:
-    """A question of one's own as a task without a name or a prompt, about any number of pictures."""
-    raise NotImplementedError
+    """A question of one's own as a task without a name or a prompt, about any number of pictures.
+
+    An answer that is held to a schema is taken as the likeliest.
+    """
+    return Task(
+        name="",
+        purpose="",
+        purpose_zh="",
+        prompt="",
+        schema=schema,
+        sampling={} if schema is None else {"temperature": 0.0},
+        n_pictures=(0, MANY),
+        shown="text" if schema is None else "json",
+    )
