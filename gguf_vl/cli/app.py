@@ -9,7 +9,22 @@ import typer
 from typer.core import TyperGroup
 
 from gguf_vl import __version__
-from gguf_vl.cli import ask, bench, bundle, chat, chats, config, doctor, import_, models, options, plan, pull, serve
+from gguf_vl.cli import (
+    ask,
+    bench,
+    bundle,
+    chat,
+    chats,
+    config,
+    doctor,
+    import_,
+    models,
+    options,
+    plan,
+    pull,
+    serve,
+    tasks,
+)
 from gguf_vl.cli.ending import INTERRUPTED
 from gguf_vl.errors import UsageError
 
@@ -69,6 +84,7 @@ app.command("bench")(bench.bench)
 app.command("serve")(serve.serve)
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(chats.app, name="chats")
+app.add_typer(tasks.app, name="tasks")
 app.add_typer(config.app, name="config")
 
 

@@ -1,34 +1,52 @@
-"""`gguf-vl ask`: one question, with or without pictures, one answer."""
+"""`gguf-vl ask`: one question or task, with or without pictures, one answer."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Mapping
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gguf_vl.cli import options
-from gguf_vl.errors import UsageError
+from gguf_vl.errors import GgufVlError, UsageError
 
 if TYPE_CHECKING:
-    from gguf_vl.engine.blocking import BlockingEngine
-    from gguf_vl.runtime.models import Installed
-    from gguf_vl.types import Finished, Picture, PictureLimits, Request
+    from gguf_vl.tasks.results import Result
+    from gguf_vl.tasks.task import Task
+    from gguf_vl.types import Picture, PictureLimits
 
 STDIN = "-"
+_DRAWN = (".png", ".jpg", ".jpeg", ".webp")
+_PICTURE_NAME = re.compile(r"\S+\.(png|jpe?g|webp|gif|bmp|tiff?|avif|heic|heif|pdf|mp4|mov|mkv|webm)(#[\d,-]+)?", re.I)
+"""Of a word that is no file, this one was meant as one."""
 
 
 def ask(
     words: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="[IMAGE]... QUESTION",
-            help="Pictures, and the question last. `-` reads a picture, or the question, from standard input.",
+            help="Pictures, and the question last. `-` reads a picture, or the question, from standard input. "
+            "With --task no question is needed, and all words that are no pictures are added to the task's.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     image: Annotated[list[str] | None, typer.Option("-i", "--image", help="Another picture.")] = None,
+    clipboard: Annotated[bool, typer.Option("--clipboard", help="The picture that was copied.")] = False,
+    task: Annotated[str | None, typer.Option("--task", help="A task by its name: see `gguf-vl tasks list`.")] = None,
+    param: options.Param = None,
+    schema: Annotated[
+        Path | None, typer.Option("--schema", help="Hold the answer to the JSON schema in a file.")
+    ] = None,
+    boxes: Annotated[
+        Path | None, typer.Option("--boxes", metavar="OUT.png", help="Draw boxes and points on the picture.")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print a table as CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Say on standard error where the time went.")] = False,
     model: options.Model = None,
@@ -50,8 +68,8 @@ def ask(
     offline: options.Offline = False,
     debug: options.Debug = False,
 ) -> None:
-    """Ask one question about pictures, and print the answer as it comes."""
-    pictures, question = _sort(words, image or [])
+    """Ask one question about pictures, or have a task done, and print the answer as it comes."""
+    names, question = _sort(words or [], image or [], has_task=task is not None, clipboard=clipboard)
     settings = options.settings(
         debug,
         model=model,
@@ -71,14 +89,23 @@ def ask(
         seed=seed,
         system=system,
     )
+    wished = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed, "max_tokens": max_tokens}
+    sampling = {name: value for name, value in wished.items() if value is not None}
+    from gguf_vl.tasks.asking import parameters, settle
+
+    chosen = _task(task, schema)
+    given, question = settle(chosen, parameters(param or []), question)
+    sources: list[Any] = [*names, *(_copied() if clipboard else ())]
+    _check(chosen, len(sources), given, boxes, as_csv=as_csv, as_json=as_json)
+
+    from gguf_vl.cli.answering import Answering
     from gguf_vl.cli.status import Status
     from gguf_vl.engine.blocking import BlockingEngine
     from gguf_vl.hardware.machine import probe
     from gguf_vl.media.pictures import MAX_BYTES, load_picture
-    from gguf_vl.media.resize import limits_for
     from gguf_vl.runtime.engines import PlannedEngine
     from gguf_vl.runtime.planning import plan_chosen
-    from gguf_vl.types import Message, Request
+    from gguf_vl.tasks import asking
 
     if question == STDIN:
         question = sys.stdin.read().strip()
@@ -89,11 +116,18 @@ def ask(
         print(f"{installed.name} was found damaged: gguf-vl verify {installed.name}", file=sys.stderr)
     for line in planned.plan.gave_way:
         print(f"To fit this machine, {line}.", file=sys.stderr)
-    piped = sys.stdin.buffer.read(MAX_BYTES + 1) if STDIN in pictures else b""
+    if warning := asking.beyond(chosen, installed.name):
+        print(warning, file=sys.stderr)
+    piped = sys.stdin.buffer.read(MAX_BYTES + 1) if STDIN in sources else b""
+
+    def source_of(name: Any) -> Any:
+        return _Stdin(piped) if name == STDIN else name
+
+    def allowed(limits: PictureLimits) -> PictureLimits:
+        return asking.limits(chosen, settings, limits, detail=settings.detail if detail else None)
 
     def load(limits: PictureLimits) -> tuple[Picture, ...]:
-        allowed = limits_for(settings.detail, limits)
-        return tuple(load_picture(_Stdin(piped) if name == STDIN else name, allowed) for name in pictures)
+        return tuple(load_picture(source_of(name), allowed(limits)) for name in sources)
 
     limits = planned.plan.limits
     loaded = load(limits)
@@ -108,15 +142,15 @@ def ask(
         )
         with BlockingEngine(engine) as blocking:
             if engine.settings.limits != limits:  # loading has found less room than was planned
-                loaded = load(engine.settings.limits)
-            asked: tuple[str | Picture, ...] = (*loaded, question)
-            system_turn = (Message("system", (settings.system,)),) if settings.system else ()
-            sampling = installed.sampling(settings, pictures=bool(loaded))
-            request = Request((*system_turn, Message("user", asked)), sampling)
-            if as_json:
-                _print_json(blocking, request, installed, loaded, status)
-            else:
-                _print_text(blocking, request, status, stats)
+                limits = engine.settings.limits
+                loaded = load(limits)
+            request = asking.request(
+                chosen, loaded, given, installed, settings, extra=question, sampling=sampling, system=system
+            )
+            answering = Answering(blocking, chosen, request, loaded, status, installed.name)
+            result = answering.print_json() if as_json else answering.print_text(stats=stats, as_csv=as_csv)
+    if boxes:
+        _draw(source_of(sources[-1]), allowed(limits), result, boxes)
 
 
 class _Stdin(BytesIO):
@@ -125,13 +159,21 @@ class _Stdin(BytesIO):
     name = "<stdin>"
 
 
-def _sort(words: list[str], images: list[str]) -> tuple[list[str], str]:
-    """(pictures, question) as DESIGN's contract for `ask` reads the words."""
-    *pictures, question = words
+def _sort(words: list[str], images: list[str], *, has_task: bool, clipboard: bool) -> tuple[list[str], str]:
+    """(pictures, question) as DESIGN's contract for `ask` reads the words. Of a task, what is a picture is one."""
+    if has_task:
+        pictures = [word for word in words if _is_picture(word)]
+        question = " ".join(word for word in words if not _is_picture(word))
+    elif not words:
+        raise UsageError("Missing argument: there is no question.", 'Give one: gguf-vl ask a.jpg "What is this?"')
+    else:
+        *pictures, question = words
     pictures += images
-    if not pictures and question != STDIN and os.path.isfile(question):
+    if not has_task and not pictures and question != STDIN and os.path.isfile(question):
+        and_copied = " --clipboard" if clipboard else ""
         raise UsageError(
-            f"What do you want to know about {question}?", f'Add a question: gguf-vl ask {question} "What is this?"'
+            f"What do you want to know about {question}?",
+            f'Add a question: gguf-vl ask{and_copied} {question} "What is this?"',
         )
     if [*pictures, question].count(STDIN) > 1:
         raise UsageError(
@@ -140,76 +182,78 @@ def _sort(words: list[str], images: list[str]) -> tuple[list[str], str]:
     return pictures, question
 
 
-def _print_text(engine: BlockingEngine, request: Request, status: Any, stats: bool) -> None:
-    from gguf_vl.types import Finished, Text, Thinking
-
-    thinking_shown = sys.stderr.isatty()
-    ends_line = True
-    for event in engine.generate(request):
-        _show_progress(event, status)
-        if isinstance(event, Thinking) and thinking_shown:
-            sys.stderr.write(f"\x1b[2m{event.text}\x1b[0m")
-            sys.stderr.flush()
-        elif isinstance(event, Text):
-            sys.stdout.write(event.text)
-            sys.stdout.flush()
-            ends_line = event.text.endswith("\n")
-        elif isinstance(event, Finished):
-            if not ends_line:
-                print()
-            _tell_end(event, engine, stats)
+def _is_picture(word: str) -> bool:
+    """Whether a word among those of a task is a picture: a file, a page of one, a URI, or what looks like a file."""
+    lead = word[:8].lower()
+    if word == STDIN or lead.startswith(("data:", "file:", "http://", "https://")):
+        return True
+    try:
+        is_file = os.path.isfile(word) or os.path.isfile(word.rpartition("#")[0])
+    except ValueError:  # a zero byte
+        return False
+    return is_file or bool(_PICTURE_NAME.fullmatch(word))
 
 
-def _tell_end(end: Finished, engine: BlockingEngine, stats: bool) -> None:
-    if end.finish_reason == "length":
-        print("The answer was cut off: raise --max-tokens or --ctx for more.", file=sys.stderr)
-    if stats:
-        usage, times = end.usage, end.timings
-        rate = f", {times.decode_tps:.1f} tokens/s" if times.decode_tps else ""
-        print(
-            f"{usage.prompt_tokens} tokens in ({usage.image_tokens} of pictures), {usage.completion_tokens} out{rate}; "
-            f"load {engine.start().load_s:.2f} s, encode {times.encode_s:.2f} s, prefill {times.prefill_s:.2f} s, "
-            f"first token {times.ttft_s:.2f} s",
-            file=sys.stderr,
+def _task(name: str | None, schema: Path | None) -> Task:
+    """The task of that name, or a question of one's own; a schema takes the place of the task's."""
+    from dataclasses import replace
+
+    from gguf_vl.tasks.task import find, free
+
+    asked = None
+    if schema:
+        import json
+
+        try:
+            asked = json.loads(schema.read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            raise UsageError(f"The schema {schema} cannot be read: {error.strerror}.", "Check its path.") from error
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"The schema {schema} is not JSON: {error}.", "Mend the file.") from error
+        from gguf_vl.engine.grammar.schema import grammar_of
+
+        grammar_of(asked)  # says what is wrong with it before a model loads
+    if name is None:
+        return free(asked)
+    task = find(name)
+    return task if asked is None else replace(task, schema=asked, shown="json")
+
+
+def _copied() -> list[Any]:
+    """What is on the clipboard: a picture's bytes, or the files that were copied."""
+    from gguf_vl.media.clipboard import grab
+
+    found = grab()
+    return [found] if isinstance(found, bytes) else [str(path) for path in found]
+
+
+def _check(
+    task: Task, n_pictures: int, given: Mapping[str, str], boxes: Path | None, *, as_csv: bool, as_json: bool
+) -> None:
+    from gguf_vl.tasks import asking
+
+    asking.check(task, n_pictures, given)
+    if as_csv and (task.shown != "table" or as_json):
+        raise UsageError(
+            "--csv is for tasks that read a table, and not together with --json.", "Try --task table --csv."
+        )
+    if boxes and not n_pictures:
+        raise UsageError("--boxes draws on a picture, and none is given.", "Give the picture before the question.")
+    if boxes and (boxes.suffix.lower() not in _DRAWN or not boxes.absolute().parent.is_dir()):
+        raise UsageError(
+            f"Nothing can be drawn to {boxes}.",
+            f"Name a file that ends in {', '.join(_DRAWN)} in a folder that exists.",
         )
 
 
-def _print_json(
-    engine: BlockingEngine, request: Request, installed: Installed, pictures: tuple[Picture, ...], status: Any
-) -> None:
-    import json
-    from dataclasses import asdict
+def _draw(source: Any, limits: PictureLimits, result: Result, to: Path) -> None:
+    """The last picture in its own size, upright, with all that the answer locates on it."""
+    from gguf_vl.media.drawing import draw_boxes, original
 
-    from gguf_vl.media.boxes import find_boxes
-    from gguf_vl.types import Finished, Text
-
-    answer = ""
-    for event in engine.generate(request):
-        _show_progress(event, status)
-        if isinstance(event, Text):
-            answer += event.text
-        elif isinstance(event, Finished):
-            end = event
-    report: dict[str, Any] = {
-        "model": installed.name,
-        "answer": answer,
-        "finish_reason": end.finish_reason,
-        "usage": asdict(end.usage),
-        "timings": {"load_s": engine.start().load_s, **asdict(end.timings)},
-    }
-    boxes = find_boxes(answer, pictures[-1].original_size) if pictures else []
-    if boxes:
-        report["boxes"] = [asdict(box) for box in boxes]
-    print(json.dumps(report, ensure_ascii=False))
-
-
-def _show_progress(event: Any, status: Any) -> None:
-    from gguf_vl.types import Progress
-
-    match event:
-        case Progress("encode", done, total):
-            status.show(f"looking … {done} of {total} image tokens" if done else f"looking at {total} image tokens …")
-        case Progress("prefill", done, total):
-            status.show(f"reading … {done}/{total} tokens")
-        case _:
-            status.clear()
+    drawn = draw_boxes(original(source, limits), result.boxes, result.points)
+    try:
+        drawn.save(to)
+    except OSError as error:
+        raise GgufVlError(f"{to} cannot be written: {error.strerror or error}.", "Name another file.") from error
+    if not result.boxes and not result.points:
+        print(f"The answer locates nothing: {to} is the picture as it was.", file=sys.stderr)

@@ -47,6 +47,7 @@ TopP = Annotated[float | None, typer.Option("--top-p", help="Sample from the lik
 TopK = Annotated[int | None, typer.Option("--top-k", help="Sample from this many of the likeliest tokens; 0 for all.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Makes sampled answers repeatable.")]
 System = Annotated[str | None, typer.Option("--system", help="System prompt.")]
+Param = Annotated[list[str] | None, typer.Option("-p", "--param", metavar="KEY=VALUE", help="A parameter of the task.")]
 Offline = Annotated[bool, typer.Option("--offline", callback=_go_offline, help="Use no network at all.")]
 """Takes effect by being given: a verb need not look at it."""
 Debug = Annotated[bool, typer.Option("--debug", help="Show the log, llama.cpp's too, and tracebacks.")]

@@ -30,7 +30,8 @@ _NAMED = re.compile(
     rf"[{_QUOTES}](?:{'|'.join(_LABELS)})[{_QUOTES}]\s*[:：]\s*[{_QUOTES}]([^{{}}]*?)[{_QUOTES}]?\s*(?:[,，]\s*)?[,，}}\]]"
 )
 _MARKED_UP = re.compile(
-    rf'<(?P<tag>[a-z][a-z0-9]{{0,15}})\b(?P<before>[^<>]{{0,500}}?)\bdata-bbox="(?P<box>{_NUMBER}(?:[ ,]+{_NUMBER}){{3}})"'
+    r"<(?P<tag>[a-z][a-z0-9]{0,15})\b(?P<before>[^<>]{0,500}?)"
+    rf'\bdata-bbox="(?P<box>{_NUMBER}(?:[ ,]+{_NUMBER}){{3}})"'
 )
 _CLASS = re.compile(r'\bclass="([^"]*)"')
 

@@ -1,4 +1,4 @@
-"""Boxes drawn on a picture, and small pictures of large ones: what people are shown, and no model sees."""
+"""Boxes and points drawn on a picture, and small pictures of large ones: what people are shown, and no model sees."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from gguf_vl.media.boxes import Box
+from gguf_vl.media.boxes import Box, Point
 from gguf_vl.media.decode import whole
 from gguf_vl.media.formats import is_pdf, kind_of
 from gguf_vl.media.lettering import Lettering
 from gguf_vl.media.pdf import page_of
-from gguf_vl.media.pictures import MAX_BYTES, MAX_PIXELS, decode_safely, decoding
-from gguf_vl.media.sources import read_source
+from gguf_vl.media.pictures import MAX_BYTES, MAX_PIXELS, decode_safely, decoding, read_page
+from gguf_vl.media.sources import Source, read_source
 from gguf_vl.types import PATCH, PictureLimits
 
 Colour = tuple[int, int, int]
@@ -35,26 +35,33 @@ _PADDING = 0.25
 """Of a label's height, on each side of its text."""
 
 
-def draw_boxes(image: Image.Image, boxes: Sequence[Box]) -> Image.Image:
-    """A copy of `image` in RGB with `boxes`, which are pixels of it, drawn and labelled.
+def draw_boxes(image: Image.Image, boxes: Sequence[Box], points: Sequence[Point] = ()) -> Image.Image:
+    """A copy of `image` in RGB with `boxes` and `points`, which are pixels of it, drawn and labelled.
 
-    Boxes of one label have one colour, unless all have it. Lines suit the picture, and are thinner on small boxes; a
-    black and a white edge keeps them seen on any ground. Labels stand above their box where there is room, always
-    inside the picture, and off each other where they can. What no font here can write is left out of a label; when
-    that is all of it, the box's number stands for it.
+    Those of one label have one colour, unless all have it. Points are discs, above all boxes. Lines suit the picture,
+    and are thinner on small boxes; a black and a white edge keeps them seen on any ground. Labels stand above their box
+    where there is room, always inside the picture, and off each other where they can. What no font here can write is
+    left out of a label; when that is all of it, its number stands for it.
     """
     drawn = image.convert("RGB") if image.mode != "RGB" else image.copy()
     draw = ImageDraw.Draw(drawn)
-    colours = _colours(boxes)
     diagonal = math.hypot(*drawn.size)
+    radius = int(min(max(diagonal / 90, 4), 24))
+    places = [*boxes, *(_disc(point, radius, drawn.size) for point in points)]
+    colours = _colours(places)
     by_size = sorted(range(len(boxes)), key=lambda at: -_area(boxes[at]))  # small ones are not hidden by large ones
     for at in by_size:
         _outline(draw, _within(boxes[at], drawn.size), colours[at], diagonal)
+    discs = range(len(boxes), len(places))
+    for at in discs:
+        disc = places[at]
+        draw.ellipse((disc.x1, disc.y1, disc.x2, disc.y2), fill=colours[at], outline=_BLACK, width=max(radius // 6, 1))
+        draw.ellipse((disc.x1 - 1, disc.y1 - 1, disc.x2 + 1, disc.y2 + 1), outline=_WHITE)
     lettering = Lettering(min(max(round(diagonal / 70), 11), max(drawn.height // 3, 6)))
-    taken: list[Rectangle] = []
-    for at in by_size:
-        text = lettering.writable(boxes[at].label) or str(at + 1)
-        taken.append(_label(draw, text, boxes[at], colours[at], lettering, drawn.size, taken))
+    taken: list[Rectangle] = [_within(places[at], drawn.size) for at in discs]
+    for at in (*by_size, *discs):
+        text = lettering.writable(places[at].label) or str(at + 1)
+        taken.append(_label(draw, text, places[at], colours[at], lettering, drawn.size, taken))
     return drawn
 
 
@@ -76,6 +83,28 @@ def thumbnail(source: str | os.PathLike[str] | bytes, max_size: tuple[int, int])
     with decoding:
         picture = whole(data, kind, name, MAX_PIXELS, at_least=2 * longest)
     return picture.resize(_fitting(picture.size, max_size), Image.Resampling.BICUBIC, reducing_gap=3)
+
+
+def original(source: Source, limits: PictureLimits) -> Image.Image:
+    """The picture that `load_picture` reads with these `limits`, upright, RGB on white, in its own size.
+
+    That is the frame of `Picture.original_size` and of boxes. Blocking. Raises InvalidPicture.
+    """
+    data, name = read_page(source, limits, MAX_BYTES)
+    kind = kind_of(data, name)
+    if kind == "HEIC":
+        apart = decode_safely(data, name, PictureLimits(1, math.ceil(MAX_PIXELS / PATCH**2)), MAX_PIXELS)
+        picture = Image.frombytes("RGB", apart.size, apart.rgb)
+        return picture.resize(apart.original_size, Image.Resampling.BICUBIC)
+    with decoding:
+        return whole(data, kind, name, MAX_PIXELS)
+
+
+def _disc(point: Point, radius: int, size: tuple[int, int]) -> Box:
+    """Where a point's disc stands: all of it inside the picture, as far as it is large enough."""
+    x = min(max(point.x, radius), max(size[0] - 1 - radius, radius))
+    y = min(max(point.y, radius), max(size[1] - 1 - radius, radius))
+    return Box(point.label, x - radius, y - radius, x + radius, y + radius)
 
 
 def _fitting(size: tuple[int, int], max_size: tuple[int, int]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from starlette.requests import Request as HttpRequest
 
-from gguf_vl.media.boxes import Box
+from gguf_vl.media.boxes import Box, Point
 from gguf_vl.server.service import Events, Located
 from gguf_vl.types import (
     Call,
@@ -40,6 +40,7 @@ class Answer:
     calls: list[Call] = field(default_factory=list)
     likely: list[Likely] = field(default_factory=list)
     boxes: tuple[Box, ...] = ()
+    points: tuple[Point, ...] = ()
     end: Finished | None = None
 
     def take(self, event: Event | Located) -> None:
@@ -56,8 +57,8 @@ class Answer:
                 self.calls[index] = Call(begun.id, begun.name, begun.arguments + text)
             case Likely():
                 self.likely.append(event)
-            case Located(boxes):
-                self.boxes = boxes
+            case Located(boxes, points):
+                self.boxes, self.points = boxes, points
             case Finished():
                 self.end = event
             case CallEnded():

@@ -41,6 +41,7 @@ _DIALECTS: tuple[tuple[str, str, ErrorBody], ...] = (
     ("/v1/messages", "anthropic", anthropic.error_body),
     ("/v1/pictures", "own", openai.error_body),
     ("/v1/tokenize", "own", openai.error_body),
+    ("/v1/tasks", "own", openai.error_body),
     ("/v1/", "openai", openai.error_body),
     ("/api/v1/", "plain", plain.error_body),
     ("/ask", "plain", plain.error_body),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gguf_vl.tasks.task import Task
 from gguf_vl.types import Call, Detail, Role, Tool, ToolChoice
 
 
@@ -36,7 +37,8 @@ class Turn:
 class Asked:
     """One request. `sampling` holds the fields of `types.Sampling` that the client gave, `options` those of
     `types.Request`. `model` is empty where the client leaves it to the server. `n` answers are wanted, with
-    `boxes` what they locate as data too.
+    `boxes` what they locate as data too. With a `task` and its `given` parameters there is one turn, whose words are
+    added to the task's.
     """
 
     model: str
@@ -47,4 +49,6 @@ class Asked:
     tool_choice: ToolChoice = "auto"
     n: int = 1
     boxes: bool = False
+    task: Task | None = None
+    given: Mapping[str, str] = field(default_factory=dict)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)

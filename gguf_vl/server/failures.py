@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gguf_vl.errors import (
+    AnswerInvalid,
     Busy,
+    CutOff,
     DoesNotFit,
     EngineError,
     GgufVlError,
@@ -70,6 +72,8 @@ _STATUS: tuple[tuple[type[GgufVlError], int], ...] = (
     (VerificationFailed, 502),
     (DoesNotFit, 400),
     (Busy, 429),
+    (CutOff, 422),
+    (AnswerInvalid, 502),
     (TimedOut, 504),
     (Unavailable, 503),
     (EngineError, 503),
@@ -101,6 +105,8 @@ _CODES_OF: tuple[tuple[type[GgufVlError], str], ...] = (
     (NoSuchResponse, "response_not_found"),
     (TooManyPictures, "too_many_pictures"),
     (DoesNotFit, "context_length_exceeded"),
+    (CutOff, "answer_cut_off"),
+    (AnswerInvalid, "answer_invalid"),
 )
 _CODES = {
     400: "invalid_request",
@@ -121,7 +127,9 @@ def failure_of(error: GgufVlError) -> Failure:
     """How HTTP says it; 500 for what is in no class of its own."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     code = next((code for kind, code in _CODES_OF if isinstance(error, kind)), code_of(status))
-    more = {"place": error.place} if isinstance(error, Full) else {}
+    more: dict[str, object] = {"place": error.place} if isinstance(error, Full) else {}
+    if isinstance(error, CutOff):
+        more["partial"] = error.partial
     return Failure(status, f"{error.what} {error.fix}", code, more)
 
 

@@ -37,10 +37,13 @@ class Pictures:
 
         Raises `InvalidPicture`, `TooManyPictures`.
         """
-        n = sum(isinstance(part, Shown) for turn in turns for part in turn.content)
+        self.check(sum(isinstance(part, Shown) for turn in turns for part in turn.content))
+        return tuple([await self._message(turn, limits) for turn in turns])
+
+    def check(self, n: int) -> None:
+        """Raise `TooManyPictures` for more than one request may have."""
         if n > self.most:
             raise TooManyPictures(f"The request has {n} pictures, and {self.most} are taken.", "Send fewer.")
-        return tuple([await self._message(turn, limits) for turn in turns])
 
     async def _message(self, turn: Turn, limits: PictureLimits) -> Message:
         content = [part if isinstance(part, str) else await self.picture(part, limits) for part in turn.content]
@@ -48,8 +51,11 @@ class Pictures:
 
     async def picture(self, shown: Shown, limits: PictureLimits) -> Picture:
         """One picture. Raises `InvalidPicture`."""
+        return await self.within(shown, limits_for(shown.detail or self.detail, limits))
+
+    async def within(self, shown: Shown, allowed: PictureLimits) -> Picture:
+        """One picture, of so many tokens whatever its detail. Raises `InvalidPicture`."""
         data = await self._bytes(shown.source)
-        allowed = limits_for(shown.detail or self.detail, limits)
         return await asyncio.to_thread(
             load_picture, data, allowed, max_pixels=self.max_pixels, max_bytes=self.max_bytes
         )

@@ -12,7 +12,7 @@ from gguf_vl.config import Settings
 from gguf_vl.engine.client import Engine
 from gguf_vl.engine.several import answers
 from gguf_vl.errors import DoesNotFit, EngineError, GgufVlError, MissingOrInvalid, UsageError
-from gguf_vl.media.boxes import Box, find_boxes
+from gguf_vl.media.boxes import Box, Point, find_boxes, find_points
 from gguf_vl.runtime.models import Installed
 from gguf_vl.runtime.serving import Serving
 from gguf_vl.server.asked import Asked, Shown, Turn
@@ -21,6 +21,7 @@ from gguf_vl.server.gate import Gate, ending
 from gguf_vl.server.models import Models
 from gguf_vl.server.pictures import Pictures
 from gguf_vl.server.record import current
+from gguf_vl.tasks import asking
 from gguf_vl.types import Embedding, Event, Finished, Message, Picture, Request, Sampling, Text, Usage
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ class Located:
     """What an answer locates, in pixels of the request's last picture. Comes before the answer's end."""
 
     boxes: tuple[Box, ...]
+    points: tuple[Point, ...]
 
 
 Events = AsyncGenerator[tuple[int, Event | Located], None]
@@ -186,15 +188,13 @@ class Service:
             yield engine
 
     async def _request(self, asked: Asked, installed: Installed, engine: Engine) -> Request:
+        if asked.task:
+            return await self._task_request(asked, installed, engine)
         turns = asked.turns
         if self.settings.system and not any(turn.role == "system" for turn in turns):
             turns = (Turn("system", (self.settings.system,)), *turns)
         n_bytes = sum(_n_bytes(part) for turn in turns for part in turn.content if isinstance(part, str))
-        if n_bytes > _BYTES_A_TOKEN * engine.settings.n_ctx:
-            raise DoesNotFit(
-                f"The request has {n_bytes:,} bytes of text, and the context {engine.settings.n_ctx:,} tokens.",
-                "Send less.",
-            )
+        self._check_length(n_bytes, engine)
         messages = await self.pictures.messages(turns, engine.settings.limits)
         return Request(
             messages,
@@ -205,13 +205,41 @@ class Service:
             **asked.options,
         )
 
+    async def _task_request(self, asked: Asked, installed: Installed, engine: Engine) -> Request:
+        """A task's prompt depends on the model, and its pictures have their own least and most tokens."""
+        assert asked.task
+        [turn] = asked.turns
+        shown = [part for part in turn.content if isinstance(part, Shown)]
+        self.pictures.check(len(shown))
+        words = "\n".join(part for part in turn.content if isinstance(part, str))
+        given, words = asking.settle(asked.task, asked.given, words)
+        asking.check(asked.task, len(shown), given)
+        self._check_length(_n_bytes(words) + sum(map(_n_bytes, given.values())), engine)
+        allowed = asking.limits(asked.task, self.settings, engine.settings.limits)
+        pictures = [await self.pictures.within(each, allowed) for each in shown]
+        request = asking.request(
+            asked.task, pictures, given, installed, self.settings, extra=words, sampling=asked.sampling
+        )
+        return replace(request, sampling=self._bounded(request.sampling), id=asked.id)
+
+    def _bounded(self, chosen: Sampling) -> Sampling:
+        """No more tokens than the operator allows."""
+        most = self.settings.max_tokens
+        if most is not None and (chosen.max_tokens is None or chosen.max_tokens > most):
+            return replace(chosen, max_tokens=most)
+        return chosen
+
+    def _check_length(self, n_bytes: int, engine: Engine) -> None:
+        if n_bytes > _BYTES_A_TOKEN * engine.settings.n_ctx:
+            raise DoesNotFit(
+                f"The request has {n_bytes:,} bytes of text, and the context {engine.settings.n_ctx:,} tokens.",
+                "Send less.",
+            )
+
     def _sampling(self, asked: Asked, installed: Installed, messages: tuple[Message, ...]) -> Sampling:
         """What the client asks for, over what the person has set, over what the catalogue recommends."""
         sees = any(isinstance(part, Picture) for message in messages for part in message.content)
-        chosen = replace(installed.sampling(self.settings, pictures=sees), **asked.sampling)
-        most = self.settings.max_tokens
-        if most is not None and (chosen.max_tokens is None or chosen.max_tokens > most):
-            chosen = replace(chosen, max_tokens=most)
+        chosen = self._bounded(replace(installed.sampling(self.settings, pictures=sees), **asked.sampling))
         if chosen.temperature == 0:
             chosen = replace(chosen, **_NO_PENALTIES | {k: v for k, v in asked.sampling.items() if k in _NO_PENALTIES})
         return chosen
@@ -234,4 +262,7 @@ async def _all(work: Iterable[Awaitable[T]]) -> list[T]:
 
 def _located(answer: str, request: Request) -> Located:
     pictures = [part for message in request.messages for part in message.content if isinstance(part, Picture)]
-    return Located(tuple(find_boxes(answer, pictures[-1].original_size)) if pictures else ())
+    if not pictures:
+        return Located((), ())
+    size = pictures[-1].original_size
+    return Located(tuple(find_boxes(answer, size)), tuple(find_points(answer, size)))

@@ -43,7 +43,29 @@ def check(task: Task, n_pictures: int, given: Mapping[str, str]) -> None:
             )
     for each in task.parameters:
         if each.default is None and not given.get(each.name, "").strip():
-            raise UsageError(f"{_of(task)} needs {each.name}: {each.help}.", f"Add -p {each.name}=….")
+            raise UsageError(
+                f"{_of(task)} needs {each.name}: {each.help}.",
+                f"Give it as {each.name}=… (on the command line: -p {each.name}=…).",
+            )
+
+
+def parameters(pairs: Sequence[str]) -> dict[str, str]:
+    """Parameters from texts of the form `key=value`. Raises `UsageError` for any other."""
+    given = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign or not name.strip():
+            raise UsageError(f"{pair!r} is no parameter.", "Write it as KEY=VALUE, such as thing='red circle'.")
+        given[name.strip()] = value
+    return given
+
+
+def settle(task: Task, given: Mapping[str, str], extra: str) -> tuple[Mapping[str, str], str]:
+    """(parameters, words to be added): words are the one parameter that must be given, where it is not given."""
+    needed = [each.name for each in task.parameters if each.default is None and each.name not in given]
+    if len(needed) == 1 and extra.strip():
+        return {**given, needed[0]: extra.strip()}, ""
+    return given, extra
 
 
 def limits(task: Task, settings: Settings, limits: PictureLimits, *, detail: Detail | None = None) -> PictureLimits:
@@ -72,9 +94,11 @@ def request(
     """The task as a request to a model, about pictures that were loaded within `limits`.
 
     Texts among the `pictures` stand between them, such as the time of a video's frame. `given` are parameters, `extra`
-    is words that are added to the prompt. `sampling` (fields of `types.Sampling`) and `system` are what was asked for
-    with this request: they go before the task's own, which go before the settings'. Raises `UsageError` as `check`.
+    is words that are added to the prompt (see `settle`). `sampling` (fields of `types.Sampling`) and `system` are what
+    was asked for with this request: they go before the task's own, which go before the settings'. Raises `UsageError`
+    as `check`.
     """
+    given, extra = settle(task, given, extra)
     n_pictures = sum(isinstance(each, Picture) for each in pictures)
     check(task, n_pictures, given)
     asked = prompt(task, given, installed.name, extra=extra)
@@ -86,6 +110,7 @@ def request(
 
 def prompt(task: Task, given: Mapping[str, str], model: str, *, extra: str = "") -> str:
     """What the model of that name is asked, in the words that are known to be best for it."""
+    given, extra = settle(task, given, extra)
     asked = _filled(task.wordings.get(model, task.prompt), task, given)
     return "\n".join(part for part in (asked, extra.strip()) if part)
 
@@ -94,7 +119,9 @@ def beyond(task: Task, model: str) -> str | None:
     """A sentence where a model is known not to do a task; what it answers then means nothing."""
     if not task.is_beyond(model):
         return None
-    return f"{model} has never learnt the task {task.name}, so its answer means nothing: `gguf-vl pull` gets one that has."
+    return (
+        f"{model} has never learnt the task {task.name}, so its answer means nothing: `gguf-vl pull` gets one that has."
+    )
 
 
 def _filled(text: str, task: Task, given: Mapping[str, str]) -> str:

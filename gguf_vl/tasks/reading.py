@@ -52,10 +52,9 @@ _RULES: Mapping[str, _Rule] = {
     "detail": _Rule(lambda value: value in get_args(Detail), f"one of {', '.join(get_args(Detail))}"),
     "min_tokens": _Rule(lambda value: _is_whole(value) and 1 <= value <= 16_384, "a whole number from 1 to 16384"),
     "n_pictures": _Rule(
-        lambda value: isinstance(value, list)
-        and len(value) == 2
-        and all(map(_is_whole, value))
-        and 0 <= value[0] <= value[1],
+        lambda value: (
+            isinstance(value, list) and len(value) == 2 and all(map(_is_whole, value)) and 0 <= value[0] <= value[1]
+        ),
         "the least and the most pictures, as [1, 2]",
     ),
     "shown": _Rule(lambda value: value in get_args(Shown), f"one of {', '.join(get_args(Shown))}"),
@@ -95,11 +94,12 @@ def _task(name: str, table: Any, path: Path) -> Task:
         raise _wrong(path, name, "has no prompt", "Say in `prompt` what is wanted.")
     schema = _schema(table.get("schema"), f"{name}.schema", path)
     parameters = tuple(
-        _parameter(f"{name}.parameters.{each}", each, given, path) for each, given in table.get("parameters", {}).items()
+        _parameter(f"{name}.parameters.{each}", each, given, path)
+        for each, given in table.get("parameters", {}).items()
     )
     wordings = table.get("wordings", {})
     _check_placeholders(name, (table["prompt"], table.get("system", ""), *wordings.values()), parameters, path)
-    purpose = table.get("purpose", name)
+    purpose: str = table.get("purpose", name)
     return Task(
         name=name,
         purpose=purpose,

@@ -111,7 +111,7 @@ def _cut_off(answer: str, end: Finished) -> NoReturn:
         "length": ("there was no room for more tokens", "Raise --max-tokens or --ctx, or show less at once."),
         "loop": ("it only repeated itself", "Cut the picture to the part that matters, or take a larger model."),
     }.get(end.finish_reason, ("it was stopped", "Ask again."))
-    shown = answer if len(answer) <= _SHOWN else answer[:_SHOWN] + "…"
+    shown = " ".join(answer[:_SHOWN].split()) + ("…" if len(answer) > _SHOWN else "")
     raise CutOff(f"The answer was cut off, for {why}. What came is only a part: {shown or 'nothing'}", fix, answer)
 
 

@@ -1,8 +1,9 @@
-"""What is ours: pictures uploaded ahead of their question, whose encoding starts at once."""
+"""What is ours: pictures uploaded ahead of their question, whose encoding starts at once; tokens; tasks."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -13,6 +14,7 @@ from gguf_vl.server.answers import unless_gone
 from gguf_vl.server.asked import Shown
 from gguf_vl.server.dialects.openai import Body
 from gguf_vl.server.service import Service
+from gguf_vl.tasks.task import Task, load
 from gguf_vl.types import Detail, Picture
 
 _TAKEN = {
@@ -119,7 +121,27 @@ def router(service: Service) -> APIRouter:
         tokens = [{"id": id, "text": piece.decode("utf-8", "replace"), "bytes": list(piece)} for id, piece in found]
         return {"model": service.models.find(body.model).name, "n_tokens": len(tokens), "tokens": tokens}
 
+    @routes.get("/v1/tasks", summary="The tasks that `/ask` does")
+    async def list_tasks() -> dict[str, Any]:
+        model = service.models.default.name
+        return {"object": "list", "data": [_told(task, model) for task in (await asyncio.to_thread(load)).values()]}
+
     return routes
+
+
+def _told(task: Task, model: str) -> dict[str, Any]:
+    """What a client needs to know of a task."""
+    return {
+        "id": task.name,
+        "object": "task",
+        "purpose": task.purpose,
+        "purpose_zh": task.purpose_zh,
+        "parameters": [asdict(each) for each in task.parameters],
+        "n_pictures": list(task.n_pictures),
+        "shown": task.shown,
+        "schema": task.schema,
+        "is_beyond_default_model": task.is_beyond(model),
+    }
 
 
 async def _file(http: Request) -> bytes:

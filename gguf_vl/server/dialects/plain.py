@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -15,6 +16,8 @@ from gguf_vl.server.asked import Asked, Shown, Turn, base64_or_named
 from gguf_vl.server.dialects.openai import Body
 from gguf_vl.server.failures import Failure
 from gguf_vl.server.service import Service
+from gguf_vl.tasks import asking, results
+from gguf_vl.tasks.task import Task, find
 
 
 class Question(Body):
@@ -34,31 +37,47 @@ def router(service: Service) -> APIRouter:
     """The endpoints."""
     routes = APIRouter(tags=["Plain"])
 
-    async def answered(http: Request, model: str, *content: str | Shown) -> Answer:
-        asked = Asked(model, (Turn("user", content),), boxes=True)
+    async def answered(
+        http: Request,
+        model: str,
+        *content: str | Shown,
+        task: Task | None = None,
+        given: Mapping[str, str] | None = None,
+    ) -> Answer:
+        asked = Asked(model, (Turn("user", content),), boxes=True, task=task, given=given or {})
         [answer] = await unless_gone(http, whole(service.answer(asked)))
         return answer
 
     @routes.post("/ask", summary="Ask about a picture, as a form")
     async def ask(
         http: Request,
-        question: Annotated[str, Form(min_length=1)],
+        question: Annotated[str, Form()] = "",
         image: Annotated[list[UploadFile] | None, File()] = None,
         task: Annotated[str | None, Form()] = None,
+        param: Annotated[list[str] | None, Form()] = None,
         model: Annotated[str, Form()] = "",
     ) -> dict[str, Any]:
-        if task:
-            raise UsageError(f"There is no task {task!r} here.", "Leave it out, and say in the question what to do.")
+        if not task and not question:
+            raise UsageError("There is neither a question nor a task.", "Give `question`, or `task` with its name.")
+        if param and not task:
+            raise UsageError("Parameters are a task's, and there is no task.", "Give `task` too, or leave them out.")
+        chosen = find(task) if task else None
+        given = asking.parameters(param or ())
         pictures = [Shown(await each.read()) for each in image or ()]
-        answer = await answered(http, model, *pictures, question)
+        words = (question,) if question else ()
+        answer = await answered(http, model, *pictures, *words, task=chosen, given=given)
         end = answer.finished
+        result = results.read(chosen, answer.text, end, ())
+        of_task = {"task": task, "fields": result.fields} if task else {}
         return {
             "model": service.models.find(model).name,
-            "answer": answer.text,
+            "answer": result.text,
             "finish_reason": end.finish_reason,
             "usage": asdict(end.usage),
             "timings": asdict(end.timings),
             "boxes": [asdict(box) for box in answer.boxes],
+            "points": [asdict(point) for point in answer.points],
+            **of_task,
         }
 
     @routes.post("/api/v1/chat", summary="Ask about a picture, as JSON")
