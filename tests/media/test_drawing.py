@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
 from gguf_vl.errors import InvalidPicture
-from gguf_vl.media.boxes import Box
-from gguf_vl.media.drawing import COLOURS, draw_boxes, thumbnail
+from gguf_vl.media.boxes import Box, Point
+from gguf_vl.media.drawing import COLOURS, draw_boxes, original, thumbnail
 from gguf_vl.media.lettering import Lettering
+from gguf_vl.types import PictureLimits
 
 from .documents import pdf
 from .drawn import BLUE, RED, encoded, near, quarters
@@ -193,3 +194,28 @@ def test_what_is_no_picture_has_no_thumbnail() -> None:
     for data in (b"", b"hello", encoded(quarters(), "PNG")[:60], pdf()):
         with pytest.raises(InvalidPicture):
             thumbnail(data, (50, 50))
+
+
+def test_a_point_is_a_disc_with_its_label() -> None:
+    drawn = draw_boxes(ground(), [], [Point("nose", 320, 240)])
+    assert drawn.getpixel((320, 240)) == COLOURS[0]
+    assert drawn.getpixel((320, 300)) == GREY
+    assert colours_of(drawn) == {COLOURS[0]}
+
+
+def test_points_stand_above_boxes_and_have_the_colour_of_their_label() -> None:
+    drawn = draw_boxes(ground(), [Box("face", 200, 100, 440, 400)], [Point("nose", 320, 240), Point("face", 300, 300)])
+    assert drawn.getpixel((320, 240)) == COLOURS[1]
+    assert drawn.getpixel((300, 300)) == COLOURS[0]
+
+
+@given(st.integers(1, 80), st.integers(1, 80), st.integers(0, 90), st.integers(0, 90))
+def test_a_point_at_any_edge_of_any_picture_is_seen(width: int, height: int, x: int, y: int) -> None:
+    drawn = draw_boxes(ground((width, height)), [], [Point("p", min(x, width), min(y, height))])
+    assert drawn.size == (width, height)
+    assert changed(drawn)
+
+
+def test_the_original_is_upright_and_in_its_own_size() -> None:
+    assert original(HEIC, PictureLimits(1, 1)).size == thumbnail(HEIC, (9999, 9999)).size
+    assert original(encoded(quarters((90, 60)), "PNG"), PictureLimits(1, 1)).size == (90, 60)
