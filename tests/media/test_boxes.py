@@ -107,12 +107,20 @@ def test_no_answer_breaks_the_search(answer: str) -> None:
         '{"bbox_2d": [100, 200, 300, 400], "label": "猫",}',
         "[{'bbox_2d': [100, 200, 300, 400], 'label': '猫'}]",
         '{"bbox_2d": [100, 200, 300, 400], "label": "猫}',
-        '{“bbox_2d”：[100，200，300，400]，“label”：“猫”}',
+        "{“bbox_2d”：[100，200，300，400]，“label”：“猫”}",
         '{"bbox_2d": (100, 200, 300, 400), "label": "猫"}',
         '{"标签": "猫", "bbox_2d": [100, 200, 300, 400]}',
         '{"name": "猫", "bbox_2d": [[100, 200, 300, 400]]}',
     ],
-    ids=["a comma too many", "single quotes", "a quote too few", "Chinese marks", "round", "Chinese key", "a list of one"],
+    ids=[
+        "a comma too many",
+        "single quotes",
+        "a quote too few",
+        "Chinese marks",
+        "round",
+        "Chinese key",
+        "a list of one",
+    ],
 )
 def test_what_is_not_quite_json_is_understood(answer: str) -> None:
     assert find_boxes(answer, SIZE) == [Box("猫", 200, 80, 600, 160)]
@@ -167,7 +175,9 @@ _LABELS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 _PLACES = st.lists(st.integers(0, 1000), min_size=4, max_size=4)
 
 
-@given(st.lists(st.tuples(_PLACES, _LABELS), max_size=4), st.booleans(), st.sampled_from([None, 1, "\t"]), st.booleans())
+@given(
+    st.lists(st.tuples(_PLACES, _LABELS), max_size=4), st.booleans(), st.sampled_from([None, 1, "\t"]), st.booleans()
+)
 def test_what_is_written_in_any_style_reads_back(
     written: list[tuple[list[int], str]], is_fenced: bool, indent: int | str | None, is_ascii: bool
 ) -> None:
@@ -186,6 +196,8 @@ def test_no_answer_breaks_the_search_for_points(answer: str) -> None:
     find_boxes(answer, SIZE)
 
 
-@pytest.mark.parametrize("piece", ['{"bbox_2d": [', "{'bbox_2d': [1, 2, ", '<p data-bbox="1 2 ', '"label": "', "<p ", "{"])
+@pytest.mark.parametrize(
+    "piece", ['{"bbox_2d": [', "{'bbox_2d': [1, 2, ", '<p data-bbox="1 2 ', '"label": "', "<p ", "{"]
+)
 def test_long_broken_answers_take_no_long_time(piece: str) -> None:
     assert find_boxes(piece * 5000, SIZE) == []

@@ -40,6 +40,6 @@ def test_everything_is_described(short: Serve) -> None:
     expected = (
         "/v1/chat/completions /v1/responses /v1/completions /v1/models /v1/embeddings /v1/messages "
         "/v1/messages/count_tokens /api/chat /api/generate /api/tags /api/show /api/ps /api/version /api/pull /ask "
-        "/api/v1/chat /v1/pictures /v1/tokenize /health /ready /metrics"
+        "/api/v1/chat /v1/pictures /v1/tokenize /v1/tasks /health /ready /metrics"
     )
     assert not set(expected.split()) - set(paths)

@@ -61,3 +61,47 @@ def test_what_is_no_picture_is_refused_in_a_line(server: Serve) -> None:
         refused = httpx2.post(f"{server.url}/v1/pictures", content=wrong, headers={"content-type": "image/png"})
         assert refused.status_code == 400
         assert refused.json()["error"]["message"]
+
+
+def test_a_task_is_done_by_its_name(server: Serve) -> None:
+    asked = {"task": "locate", "param": "thing=red circle"}
+    found = httpx2.post(f"{server.url}/ask", files={"image": RED_CIRCLE}, data=asked, timeout=60).json()
+    assert (found["task"], found["fields"][0]["label"], len(found["boxes"])) == ("locate", "red circle", 1)
+    assert found["points"] == []
+    by_words = {"task": "locate", "question": "red circle"}
+    assert (
+        httpx2.post(f"{server.url}/ask", files={"image": RED_CIRCLE}, data=by_words).json()["boxes"] == found["boxes"]
+    )
+    assert httpx2.post(f"{server.url}/ask", files={"image": RED_CIRCLE}, data={"task": "count"}).json()["fields"] == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({}, "neither a question nor a task"),
+        ({"task": "nothing"}, "no task 'nothing'"),
+        ({"task": "locate"}, "needs thing"),
+        ({"task": "count", "param": "x"}, "no parameter"),
+        ({"question": "x", "param": "a=b"}, "there is no task"),
+        ({"task": "compare", "param": "thing=x"}, "about 2 pictures"),
+    ],
+)
+def test_what_a_task_does_not_take_is_refused(server: Serve, asked: dict[str, str], says: str) -> None:
+    refused = httpx2.post(f"{server.url}/ask", files={"image": RED_CIRCLE}, data=asked)
+    assert refused.status_code == 400
+    assert says in refused.json()["error"]
+
+
+def test_a_tasks_answer_that_is_cut_off_is_an_error_with_its_part(server: Serve) -> None:
+    cut = httpx2.post(f"{server.url}/ask", files={"image": RED_CIRCLE}, data={"task": "receipt"}, timeout=60)
+    assert (cut.status_code, cut.json()["code"]) == (422, "answer_cut_off")
+    assert cut.json()["partial"].startswith("{")
+
+
+def test_the_tasks_are_listed(server: Serve) -> None:
+    listed = httpx2.get(f"{server.url}/v1/tasks").json()["data"]
+    locate = next(each for each in listed if each["id"] == "locate")
+    assert (locate["n_pictures"], locate["parameters"][0]["name"]) == ([1, 1], "thing")
+    assert [each["id"] for each in listed if not each["is_beyond_default_model"]] == [
+        "describe", "ocr", "locate", "count", "compare", "spatial"
+    ]  # fmt: skip

@@ -39,9 +39,7 @@ class Pocket:
         task = find(task) if isinstance(task, str) else task
         pictures = [self.picture(task, each) for each in data]
         sampling = {} if max_tokens is None else {"max_tokens": max_tokens}
-        request = asking.request(
-            task, pictures, given, self.installed, self.settings, extra=extra, sampling=sampling
-        )
+        request = asking.request(task, pictures, given, self.installed, self.settings, extra=extra, sampling=sampling)
         answer = ""
         for event in self.engine.generate(request):
             if isinstance(event, Text):

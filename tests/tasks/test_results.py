@@ -97,7 +97,11 @@ def test_a_table_is_rows_markdown_and_csv() -> None:
     assert results.as_csv(found.rows) == 'a,b|c,\n1,"x,y",\n2,,\n3,"q""",z\n'
 
 
-@given(st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0")), min_size=2), max_size=5))
+@given(
+    st.lists(
+        st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0")), min_size=2), max_size=5
+    )
+)
 def test_csv_reads_back_as_the_rows(rows: list[list[str]]) -> None:
     found = table({"title": None, "columns": ["a", "b"], "rows": rows}).rows
     assert [tuple(row) for row in csv.reader(io.StringIO(results.as_csv(found), newline=""))] == list(found)
