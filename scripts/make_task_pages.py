@@ -19,7 +19,7 @@ from gguf_vl.runtime.engines import PlannedEngine
 from gguf_vl.runtime.planning import plan_chosen
 from gguf_vl.tasks import asking, results
 from gguf_vl.tasks.samples import Sample, sample_of
-from gguf_vl.tasks.task import Task, _shipped
+from gguf_vl.tasks.task import Task, shipped
 from gguf_vl.types import Finished, Picture, Text
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -34,7 +34,7 @@ def main() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     parts = [HEAD.rstrip()]
     with BlockingEngine(PlannedEngine(installed, planned)) as engine:
-        for task in _shipped().values():
+        for task in shipped().values():
             sample = sample_of(task)
             files = _draw(task, sample)
             shown = " ".join(f"![{task.name}](pictures/tasks/{file})" for file in files)

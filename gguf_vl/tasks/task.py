@@ -74,11 +74,12 @@ def load() -> Mapping[str, Task]:
     from gguf_vl.tasks.reading import read_file
 
     own = person_file()
-    return {**_shipped(), **(read_file(own) if own.exists() else {})}
+    return {**shipped(), **(read_file(own) if own.exists() else {})}
 
 
 @cache
-def _shipped() -> Mapping[str, Task]:
+def shipped() -> Mapping[str, Task]:
+    """The tasks of this package alone."""
     from gguf_vl.tasks.reading import read_file
 
     return read_file(Path(__file__).with_name("tasks.toml"))
