@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from gguf_vl import __version__
 from gguf_vl.cli import (
     ask,
+    batch,
     bench,
     bundle,
     chat,
@@ -72,6 +73,7 @@ app = typer.Typer(
 )
 app.command("chat")(chat.chat)
 app.command("ask")(ask.ask)
+app.command("batch")(batch.batch)
 app.command("pull")(pull.pull)
 app.command("list")(models.list_models)
 app.command("import")(import_.import_models)

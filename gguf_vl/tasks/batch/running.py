@@ -1,0 +1,151 @@
+"""Many pictures through one engine, as many at once as it answers and a few more on their way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+from gguf_vl.engine.client import Engine
+from gguf_vl.errors import EngineError, GgufVlError, InvalidPicture, WorkerDied
+from gguf_vl.media.pictures import load_picture
+from gguf_vl.tasks import results
+from gguf_vl.tasks.batch.job import Job
+from gguf_vl.tasks.batch.line import Line, failed
+from gguf_vl.types import Finished, Picture, Text
+
+AHEAD = 2
+"""Pictures decoded, and encoded, ahead of those that are being answered. No more are in memory."""
+
+
+async def answered(
+    engine: Engine, job: Job, files: AsyncIterator[str], *, in_flight: int | None = None
+) -> AsyncGenerator[Line, None]:
+    """A line for every file, in the order of finishing. `in_flight` are under way at once; None suits the engine.
+
+    What is wrong with a picture is its line's error. One under which the worker died is tried once more, with nothing
+    beside it, so that none pays for another. Raises what loading the model raises: then no picture can be answered.
+    Leaving early gives up those under way.
+    """
+    await engine.start()
+    lines: asyncio.Queue[Line | None] = asyncio.Queue()
+    gate, turn = _Gate(), asyncio.Lock()
+
+    async def seat() -> None:
+        while True:
+            async with turn:  # a generator can be asked by one at a time
+                file = await anext(files, None)
+            if file is None:
+                return
+            lines.put_nowait(await _line(engine, job, file, gate))
+
+    async def all_of_them() -> None:
+        try:
+            await asyncio.gather(*seats)
+        finally:
+            lines.put_nowait(None)
+
+    seats = [asyncio.create_task(seat()) for _ in range(in_flight or engine.settings.n_seq_max + AHEAD)]
+    ended = asyncio.create_task(all_of_them())
+    try:
+        while (line := await lines.get()) is not None:
+            yield line
+        await ended
+    finally:
+        for each in (*seats, ended):
+            each.cancel()
+        await asyncio.gather(*seats, ended, return_exceptions=True)
+
+
+async def _line(engine: Engine, job: Job, file: str, gate: _Gate) -> Line:
+    try:
+        async with gate.together():
+            return await _attempt(engine, job, file)
+    except WorkerDied:
+        pass
+    async with gate.alone():
+        try:
+            return await _attempt(engine, job, file)
+        except WorkerDied as error:
+            return failed(file, error)
+
+
+async def _attempt(engine: Engine, job: Job, file: str) -> Line:
+    """Raises `WorkerDied` where the worker ended over it, and what loading the model anew raises."""
+    try:
+        picture = await asyncio.to_thread(load_picture, file, job.limits(engine.settings.limits))
+    except InvalidPicture as error:
+        return failed(file, error)
+    try:
+        await engine.start()
+    except WorkerDied as error:  # not over this picture
+        raise EngineError(error.what, error.fix) from error
+    end: Finished | None = None
+    try:
+        answer, end = await _ask(engine, job, picture)
+        result = results.read(job.task, answer, end, (picture,))
+    except WorkerDied:
+        raise
+    except GgufVlError as error:
+        return failed(file, error, end, picture.original_size)
+    return Line(
+        file,
+        answer=result.text,
+        fields=result.fields,
+        boxes=result.boxes,
+        points=result.points,
+        size=picture.original_size,
+        usage=end.usage,
+        timings=end.timings,
+    )
+
+
+async def _ask(engine: Engine, job: Job, picture: Picture) -> tuple[str, Finished]:
+    pieces = []
+    async with aclosing(engine.generate(job.request(picture))) as events:
+        async for event in events:
+            if isinstance(event, Text):
+                pieces.append(event.text)
+            elif isinstance(event, Finished):
+                return "".join(pieces), event
+    raise EngineError("The answer has no end.", "Run it again with --debug, and report it.")
+
+
+class _Gate:
+    """Those who may be inside together, and those who must be alone, who go first."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._alone = 0  # inside or waiting
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._alone)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            await self._leave()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        self._alone += 1
+        try:
+            async with self._changed:
+                await self._changed.wait_for(lambda: not self._inside)
+                self._inside += 1
+            try:
+                yield
+            finally:
+                await self._leave()
+        finally:
+            self._alone -= 1
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _leave(self) -> None:
+        self._inside -= 1
+        async with self._changed:
+            self._changed.notify_all()
