@@ -21,7 +21,7 @@ from gguf_vl.engine.protocol import Counted, Embedded, Failed, Prepared, Publish
 from gguf_vl.engine.schedule import Pace, Piece, schedule
 from gguf_vl.engine.seats import Seats
 from gguf_vl.engine.sequence import Sequence
-from gguf_vl.engine.sharing import Turns
+from gguf_vl.engine.sharing import Turns, in_each_others_way
 from gguf_vl.errors import GgufVlError, to_plain
 from gguf_vl.native.context import Aborted
 from gguf_vl.native.owned import Owned
@@ -48,7 +48,7 @@ class Runner(Owned):
         self._model, self._context = loaded.model, loaded.context
         self.info = loaded.info
         shares_cpu = not settings.mmproj_offload and 0 <= settings.n_gpu_layers <= self._model.n_layer
-        self._turns = Turns() if loaded.vision and shares_cpu else None
+        self._turns = Turns() if loaded.vision and shares_cpu and in_each_others_way(settings.n_threads) else None
         self._cache = EmbeddingCache(settings.embedding_budget, EmbeddingFiles.of(settings))
         self._encoder = Encoder(loaded.vision, self._cache, wake, self._turns) if loaded.vision else None
         self._slots = Slots(self._context)

@@ -8,6 +8,7 @@ one spins for nobody. Who lets the other go on gives up the threads that OpenMP 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,14 @@ PATIENCE_S = 1.0
 give."""
 _LATELY_S = 1.0
 _LOOK_EVERY_S = 0.05
+
+
+def in_each_others_way(n_threads: int) -> bool:
+    """Whether a loop and an encoder of so many threads each must take turns: one thread spins for nobody, so that two
+    of them go on side by side where there are two processors.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return n_threads > 1 or processors == 1
 
 
 class Turns:
