@@ -16,9 +16,10 @@ from gguf_vl.cli import options
 from gguf_vl.errors import GgufVlError, UsageError
 
 if TYPE_CHECKING:
+    from gguf_vl.media.shown import Shown
     from gguf_vl.tasks.results import Result
     from gguf_vl.tasks.task import Task
-    from gguf_vl.types import Picture, PictureLimits
+    from gguf_vl.types import PictureLimits
 
 STDIN = "-"
 _DRAWN = (".png", ".jpg", ".jpeg", ".webp")
@@ -31,8 +32,9 @@ def ask(
         list[str] | None,
         typer.Argument(
             metavar="[IMAGE]... QUESTION",
-            help="Pictures, and the question last. `-` reads a picture, or the question, from standard input. "
-            "With --task no question is needed, and all words that are no pictures are added to the task's.",
+            help="Pictures, documents (report.pdf#2-5) or videos, and the question last. `-` reads a picture, or the "
+            "question, from standard input. With --task no question is needed, and all other words are added to the "
+            "task's.",
             show_default=False,
         ),
     ] = None,
@@ -47,6 +49,9 @@ def ask(
         Path | None, typer.Option("--boxes", metavar="OUT.png", help="Draw boxes and points on the picture.")
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a table as CSV.")] = False,
+    every: Annotated[float | None, typer.Option(help="Of a video, a frame every so many seconds.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Of a video, so many frames, spread evenly.")] = None,
+    scenes: Annotated[bool, typer.Option("--scenes", help="Of a video, the first frame of each scene.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Say on standard error where the time went.")] = False,
     model: options.Model = None,
@@ -102,11 +107,14 @@ def ask(
     from gguf_vl.cli.status import Status
     from gguf_vl.engine.blocking import BlockingEngine
     from gguf_vl.hardware.machine import probe
-    from gguf_vl.media.pictures import MAX_BYTES, load_picture
+    from gguf_vl.media.pictures import MAX_BYTES
+    from gguf_vl.media.shown import room, show
+    from gguf_vl.media.video import Frames
     from gguf_vl.runtime.engines import PlannedEngine
     from gguf_vl.runtime.planning import plan_chosen
     from gguf_vl.tasks import asking
 
+    wanted = Frames(every, frames, scenes)
     if question == STDIN:
         question = sys.stdin.read().strip()
     installed, planned = plan_chosen(settings, probe())
@@ -126,11 +134,12 @@ def ask(
     def allowed(limits: PictureLimits) -> PictureLimits:
         return asking.limits(chosen, settings, limits, detail=settings.detail if detail else None)
 
-    def load(limits: PictureLimits) -> tuple[Picture, ...]:
-        return tuple(load_picture(source_of(name), allowed(limits)) for name in sources)
+    def load(limits: PictureLimits, n_ctx: int) -> Shown:
+        left = room(n_ctx, (question, settings.system or ""), settings.max_tokens)
+        return show([source_of(name) for name in sources], allowed(limits), left, wanted)
 
-    limits = planned.plan.limits
-    loaded = load(limits)
+    limits, n_ctx = planned.plan.limits, planned.plan.load.n_ctx
+    shown = load(limits, n_ctx)
     with Status() as status:
         engine = PlannedEngine(
             installed,
@@ -141,13 +150,16 @@ def ask(
             disk_cache=settings.disk_cache,
         )
         with BlockingEngine(engine) as blocking:
-            if engine.settings.limits != limits:  # loading has found less room than was planned
+            if (engine.settings.limits, engine.settings.n_ctx) != (limits, n_ctx):  # less room than was planned
                 limits = engine.settings.limits
-                loaded = load(limits)
+                shown = load(limits, engine.settings.n_ctx)
+            status.clear()
+            for line in shown.notes:
+                print(line, file=sys.stderr)
             request = asking.request(
-                chosen, loaded, given, installed, settings, extra=question, sampling=sampling, system=system
+                chosen, shown.content, given, installed, settings, extra=question, sampling=sampling, system=system
             )
-            answering = Answering(blocking, chosen, request, loaded, status, installed.name)
+            answering = Answering(blocking, chosen, request, shown.pictures, status, installed.name)
             result = answering.print_json() if as_json else answering.print_text(stats=stats, as_csv=as_csv)
     if boxes:
         _draw(source_of(sources[-1]), allowed(limits), result, boxes)

@@ -115,12 +115,13 @@ class Intake:
         limits = self._settings.limits
         if not self._sees:
             raise UsageError("This model reads text only, it has no projector.", "Choose another: `gguf-vl list`.")
-        whole = len(picture.rgb) == 3 * picture.width * picture.height
+        whole = picture.frames in (1, 2) and len(picture.rgb) == 3 * picture.width * picture.height * picture.frames
         fits = limits.min_tokens <= picture.tokens <= limits.max_tokens
         if not whole or not fits or picture.width % PATCH or picture.height % PATCH:
+            frames = f"{picture.frames} frames of " if picture.frames > 1 else ""
             raise UsageError(
-                f"A picture of {picture.width}×{picture.height} pixels in {len(picture.rgb)} bytes, where RGB with "
-                f"sides that are multiples of {PATCH} and {limits.min_tokens} to {limits.max_tokens} image tokens "
-                "is taken.",
+                f"A picture of {frames}{picture.width}×{picture.height} pixels in {len(picture.rgb)} bytes, where RGB "
+                f"with sides that are multiples of {PATCH} and {limits.min_tokens} to {limits.max_tokens} image "
+                "tokens is taken.",
                 "Load it through gguf_vl.media with this engine's limits.",
             )

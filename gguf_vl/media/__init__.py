@@ -3,6 +3,10 @@
     load_picture(source, limits)            a `Picture`                                     from .pictures
     given(source)                           a file's bytes, known to be a picture           from .given
     pages_of(path)                          how many pages a document has                   from .given
+    show(sources, limits, budget, frames)   pictures, documents and videos for a message    from .shown
+    load_pages(document, limits, budget)    pages of a PDF or TIFF, as many as fit          from .documents
+    load_clip(source, limits, budget)       frames of a video, in pairs, with times         from .video
+    find_events(answer)                     an answer's times and events                    from .timeline
     page(path, number, limits)              a page of a PDF as PNG                          from .pdf
     grab(), copy(text)                      pictures and files from the clipboard, text     from .clipboard
     dropped_paths(text)                     a terminal's paste as the files it names        from .dropped

@@ -9,6 +9,7 @@ it gets a job as JSON and the file on stdin, and answers on stdout: one line of 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from gguf_vl.media.decode import Decoded, decode
 from gguf_vl.types import PictureLimits
 
 TIMEOUT_S = 60.0
+_CHILD_BYTES = 4 * 2**30
 
 
 def decode_apart(data: bytes, kind: str, name: str, limits: PictureLimits, max_pixels: int) -> Decoded:
@@ -28,22 +30,33 @@ def decode_apart(data: bytes, kind: str, name: str, limits: PictureLimits, max_p
     return Decoded(rgb, tuple(said["size"]), tuple(said["original_size"]))
 
 
-def in_child(module: str, job: object, data: bytes, kind: str, name: str) -> tuple[Any, bytes]:
+def in_child(
+    module: str,
+    job: object,
+    data: bytes,
+    kind: str,
+    name: str,
+    *,
+    timeout_s: float | None = None,
+    instead: str = "save it as JPEG",
+) -> tuple[Any, bytes]:
     """What a child that runs `serve_one` in `module` answers: the JSON's value and the bytes behind it.
 
-    Raises what the child raised, and InvalidPicture for one that crashes or hangs, speaking of `name`, a `kind` file.
+    Raises what the child raised, and InvalidPicture for one that crashes or hangs (for more than `timeout_s` seconds,
+    else `TIMEOUT_S`), speaking of `name`, a `kind` file, and of what to do `instead`.
     """
+    timeout_s = timeout_s or TIMEOUT_S
     # -P: a file types.py or json.py in the person's folder must not be taken for Python's own
     command = [sys.executable, "-P", "-m", module, json.dumps(job)]
     try:
-        child = subprocess.run(command, input=data, capture_output=True, timeout=TIMEOUT_S, check=False)
+        child = subprocess.run(command, input=data, capture_output=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:
         raise InvalidPicture(
-            f"{name} takes longer than {TIMEOUT_S:g} seconds to decode.", "Save it smaller, or as JPEG."
+            f"{name} takes longer than {timeout_s:g} seconds to decode.", f"Save it smaller, or {instead}."
         ) from error
     if child.returncode != 0:
         raise InvalidPicture(
-            f"{name} is a damaged {kind} file: its reader crashed on it.", "Copy it again, or save it as JPEG."
+            f"{name} is a damaged {kind} file: its reader crashed on it.", f"Copy it again, or {instead}."
         ) from RuntimeError(f"exit status {child.returncode}: {child.stderr.decode(errors='replace')}")
     answer, _, rest = child.stdout.partition(b"\n")
     said = json.loads(answer)
@@ -60,6 +73,15 @@ def serve_one(work: Callable[[Any, bytes], tuple[dict[str, Any], bytes]]) -> Non
         said, rest = to_plain(error), b""
     sys.stdout.buffer.write(json.dumps(said).encode() + b"\n" + rest)
     sys.stdout.buffer.flush()
+    os._exit(0)  # at its end the interpreter now and then waits for ever for threads of FFmpeg's decoders
+
+
+def bound_memory() -> None:
+    """In a child: a hostile file cannot outgrow so much address space. Under Linux alone."""
+    if sys.platform == "linux":  # elsewhere the limit is not there, or not kept
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (_CHILD_BYTES, _CHILD_BYTES))
 
 
 def _decode(job: Any, data: bytes) -> tuple[dict[str, Any], bytes]:

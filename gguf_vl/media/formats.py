@@ -25,8 +25,23 @@ _PARSERS = {
 _CONVERT = "Save or export it as PNG or JPEG and give that file."
 _SCREENSHOT = "Give a screenshot of the page, or the picture's own file."
 _PDF = "Export the page as PNG or JPEG. Of a file on this machine, page 2 is given as file.pdf#2."
-_VIDEO = "Video frames are not read yet: save the frame as PNG or JPEG and give that file."
+_VIDEO = "Give its file to `gguf-vl ask`, which reads videos; or save the frame as PNG or JPEG."
 _UNKNOWN = f"Give a picture in {READ_HERE}."
+
+_VIDEOS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
+    (re.compile(pattern, re.DOTALL), demuxer)
+    for pattern, demuxer in (
+        (rb".{4}(?:ftyp|moov)|[\x00-\x1f].{3}(?:mdat|wide|free|skip|pnot)", "mov"),
+        (rb"RIFF.{4}AVI ", "avi"),
+        (rb"\x1aE\xdf\xa3", "matroska"),
+        (rb"\x00\x00\x01\xba", "mpeg"),
+        (rb"\x00\x00\x01\xb3", "mpegvideo"),
+        (rb"G.{187}G.{187}G", "mpegts"),
+        (rb"FLV\x01", "flv"),
+        (rb"OggS", "ogg"),
+        (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
+    )
+)
 
 _PDF_HEAD = rb".{0,1000}%PDF-"
 # Possessive: nothing to backtrack into.
@@ -37,7 +52,6 @@ _REFUSED: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
         (_PDF_HEAD, "a PDF document", _PDF),
         (_BEFORE_ROOT + rb"(?i:<svg[\s>])", "an SVG drawing, which has no pixels", _CONVERT),
         (_BEFORE_ROOT + rb"(?i:<(?:!DOCTYPE html|html|head|body)[\s>])", "a web page and not a picture", _SCREENSHOT),
-        (rb".{4}(?:ftyp|moov)|RIFF.{4}AVI |\x1aE\xdf\xa3|\x00\x00\x01[\xb3\xba]|FLV\x01|OggS", "a video", _VIDEO),
         (rb"8BPS", "a Photoshop file", _CONVERT),
         (rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 picture, which is not read here", _CONVERT),
         (rb"\x00\x00\x00\x0cJXL |\xff\x0a", "a JPEG XL picture, which is not read here", _CONVERT),
@@ -64,10 +78,12 @@ def kind_of(data: bytes, name: str) -> str:
         return "GIF"
     if head.startswith(b"BM"):
         return "BMP"
-    if head.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
+    if is_tiff(head):
         return "TIFF"
     if kind := _still_of_isobmff(head):
         return kind
+    if video_in(head):
+        raise InvalidPicture(f"{name} is a video.", _VIDEO)
     for pattern, what, fix in _REFUSED:
         if pattern.match(head):
             raise InvalidPicture(f"{name} is {what}.", fix)
@@ -77,6 +93,18 @@ def kind_of(data: bytes, name: str) -> str:
 def is_pdf(data: bytes) -> bool:
     """Whether `data` starts like a PDF document, as PDF readers see it: some junk may stand before."""
     return bool(re.match(_PDF_HEAD, data[:1024], re.DOTALL))
+
+
+def is_tiff(data: bytes) -> bool:
+    """Whether `data` starts like a TIFF, which may have several pages."""
+    return data.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"))
+
+
+def video_in(head: bytes) -> str | None:
+    """FFmpeg's name for the container of a video that begins with `head` (1,024 bytes); None for anything else."""
+    if _still_of_isobmff(head):
+        return None
+    return next((demuxer for pattern, demuxer in _VIDEOS if pattern.match(head)), None)
 
 
 def _still_of_isobmff(head: bytes) -> str | None:

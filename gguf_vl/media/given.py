@@ -9,9 +9,9 @@ from urllib.parse import unquote
 
 from gguf_vl.errors import InvalidPicture
 from gguf_vl.media.dropped import path_of_uri
-from gguf_vl.media.formats import is_pdf
+from gguf_vl.media.formats import is_pdf, is_tiff
 from gguf_vl.media.pdf import PAGE_LIMITS, page_of, pages_in
-from gguf_vl.media.pictures import MAX_BYTES, MAX_PIXELS, decode_safely, read_page
+from gguf_vl.media.pictures import MAX_BYTES, MAX_PIXELS, decode_safely, read_page, tiff_pages
 from gguf_vl.media.sources import on_one_line, read_source
 from gguf_vl.types import PictureLimits
 
@@ -62,6 +62,8 @@ def given(
 def pages_of(path: Path) -> int:
     """How many pages a document has; 1 for a picture. Raises InvalidPicture for what cannot be read."""
     data, name = read_source(path, MAX_BYTES)
+    if is_tiff(data):
+        return len(tiff_pages(data, name))
     return pages_in(data, name) if is_pdf(data) else 1
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import math
 import os
-import sys
+import re
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 from gguf_vl.errors import InvalidPicture
-from gguf_vl.media.apart import in_child, serve_one
+from gguf_vl.media.apart import TIMEOUT_S, bound_memory, in_child, serve_one
 from gguf_vl.media.sources import Source, on_one_line, read_source
 from gguf_vl.types import PATCH, PictureLimits
 
@@ -23,24 +25,35 @@ MAX_DPI = 200
 MAX_BYTES = 128 * 2**20
 """Bytes of a document."""
 
+_PAGES = re.compile(r"[0-9]{1,9}(-[0-9]{0,9})?(,[0-9]{1,9}(-[0-9]{0,9})?)*")
 _THIS = "gguf_vl.media.pdf"
 _POINTS_PER_INCH = 72
 _MAX_SIDE = 20_000
-_CHILD_BYTES = 4 * 2**30
-"""Address space of the child under Linux, which a hostile document cannot outgrow."""
+_PAGE_S = 5.0
+"""Seconds that each page more may take."""
 
 
-def split_page(source: Source) -> tuple[Source, int | None]:
-    """A path with a page behind it, `report.pdf#3`, as the file and the number; anything else as it is, and None.
+def split_pages(source: Source) -> tuple[Source, str | None]:
+    """A path with pages behind it, `report.pdf#2-5,8`, as the file and "2-5,8"; anything else as it is, and None.
 
     A file that has such a name itself is that file.
     """
     if isinstance(source, (str, os.PathLike)):
-        file, mark, number = os.fspath(source).rpartition("#")
-        is_number = mark and number.isascii() and number.isdecimal() and len(number) < 10
-        if is_number and os.path.isfile(file) and not os.path.exists(source):
-            return file, int(number)
+        file, _, pages = os.fspath(source).rpartition("#")
+        if _PAGES.fullmatch(pages) and os.path.isfile(file) and not os.path.exists(source):
+            return file, pages
     return source, None
+
+
+def split_page(source: Source) -> tuple[Source, int | None]:
+    """As `split_pages`, where one page is wanted. Raises InvalidPicture for several."""
+    file, pages = split_pages(source)
+    if pages is not None and not pages.isdecimal():
+        raise InvalidPicture(
+            f"{on_one_line(str(source))} is several pages, where one picture is wanted.",
+            "Name one of them, such as report.pdf#2.",
+        )
+    return file, None if pages is None else int(pages)
 
 
 def page_count(path: Path, *, max_bytes: int = MAX_BYTES) -> int:
@@ -50,7 +63,7 @@ def page_count(path: Path, *, max_bytes: int = MAX_BYTES) -> int:
 
 def pages_in(data: bytes, name: str) -> int:
     """As `page_count`, of a document's bytes."""
-    return _ask_child(data, name, None, None)[0]
+    return _ask_child(data, name, [], None)[0]
 
 
 def page(path: Path, number: int, limits: PictureLimits = PAGE_LIMITS, *, max_bytes: int = MAX_BYTES) -> bytes:
@@ -64,27 +77,37 @@ def page(path: Path, number: int, limits: PictureLimits = PAGE_LIMITS, *, max_by
 
 def page_of(data: bytes, name: str, number: int | None, limits: PictureLimits = PAGE_LIMITS) -> bytes:
     """As `page`, of a document's bytes. Without a number it is the only page; where there are more, none is guessed."""
-    return _ask_child(data, name, number, limits)[1]
+    return _ask_child(data, name, [number], limits)[1][0]
 
 
-def _ask_child(data: bytes, name: str, number: int | None, limits: PictureLimits | None) -> tuple[int, bytes]:
-    """How many pages there are and, where there are `limits` for it, one of them as PNG."""
+def several_of(data: bytes, name: str, numbers: Sequence[int], limits: PictureLimits) -> list[bytes]:
+    """As `page_of`, of several pages, in the order of their `numbers`."""
+    return _ask_child(data, name, list(numbers), limits)[1]
+
+
+def _ask_child(
+    data: bytes, name: str, numbers: Sequence[int | None], limits: PictureLimits | None
+) -> tuple[int, list[bytes]]:
+    """How many pages there are and, where there are `limits` for it, some of them as PNG."""
     max_pixels = limits and limits.max_tokens * PATCH**2
-    said, png = in_child(_THIS, [name, number, max_pixels], data, "PDF", name)
-    return int(said["pages"]), png
+    timeout_s = TIMEOUT_S + _PAGE_S * len(numbers)
+    said, pngs = in_child(_THIS, [name, numbers, max_pixels], data, "PDF", name, timeout_s=timeout_s)
+    ends = list(accumulate(said["sizes"], initial=0))
+    return int(said["pages"]), [pngs[start:end] for start, end in pairwise(ends)]
 
 
 def _serve(job: Any, data: bytes) -> tuple[dict[str, Any], bytes]:
     """The child's side of `_ask_child`."""
-    name, number, max_pixels = job
-    _bound_memory()
+    name, numbers, max_pixels = job
+    bound_memory()
     import pypdfium2
 
     try:
         document = pypdfium2.PdfDocument(data)
         document.init_forms()  # so that what was filled in is drawn too
         pages = len(document)
-        png = b"" if max_pixels is None else _png(document[_index(name, number, pages)], max_pixels)
+        places = [_index(name, number, pages) for number in numbers]
+        pngs = [] if max_pixels is None else [_png(document[place], max_pixels) for place in places]
     except pypdfium2.PdfiumError as error:
         if error.err_code == pypdfium2.raw.FPDF_ERR_PASSWORD:
             raise InvalidPicture(
@@ -94,20 +117,27 @@ def _serve(job: Any, data: bytes) -> tuple[dict[str, Any], bytes]:
             f"{name} starts like a PDF document but cannot be read: cut off or damaged ({on_one_line(str(error))}).",
             "Download or copy it again, or give a screenshot of the page.",
         ) from error
-    return {"pages": pages}, png
+    return {"pages": pages, "sizes": [len(png) for png in pngs]}, b"".join(pngs)
 
 
 def _index(name: str, number: int | None, pages: int) -> int:
+    """The place, from 0, of page `number`; without one of the only page."""
     if number is None and pages > 1:
         raise InvalidPicture(
             f"{name} has {pages} pages.", f"Say which: {name}#1 is the first, {name}#{pages} the last."
         )
-    if number is not None and not 1 <= number <= pages:
+    number = 1 if number is None else number
+    check_page(name, number, pages)
+    return number - 1
+
+
+def check_page(name: str, number: int, pages: int) -> None:
+    """Raises InvalidPicture for a `number`, from 1, that a document of so many `pages` does not have."""
+    if not 1 <= number <= pages:
         has = "1 page" if pages == 1 else f"{pages} pages"
         raise InvalidPicture(
             f"{name} has {has}, and no page {number}.", f"Give one that it has, such as {name}#{pages}."
         )
-    return (number or 1) - 1
 
 
 def _png(page: Any, max_pixels: int) -> bytes:
@@ -117,13 +147,6 @@ def _png(page: Any, max_pixels: int) -> bytes:
     png = io.BytesIO()
     page.render(scale=scale).to_pil().convert("RGB").save(png, "PNG")
     return png.getvalue()
-
-
-def _bound_memory() -> None:
-    if sys.platform == "linux":  # elsewhere the limit is not there, or not kept
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (_CHILD_BYTES, _CHILD_BYTES))
 
 
 if __name__ == "__main__":

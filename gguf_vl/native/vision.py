@@ -90,19 +90,27 @@ class Vision(Owned):
         Raises `Aborted` after `abort()`, `EngineError` when llama.cpp fails or would resize the picture.
         """
         chunks = mtmd.mtmd_input_chunks_init()
-        bitmap = mtmd.mtmd_bitmap_init(
-            picture.width, picture.height, (ctypes.c_uint8 * len(picture.rgb)).from_buffer_copy(picture.rgb)
-        )
+        bitmaps = [self._bitmap(picture, index) for index in range(picture.frames)]
         try:
-            return self._encode(self._image_chunk(chunks, bitmap), picture)
+            return self._encode(self._image_chunk(chunks, bitmaps), picture)
         finally:
-            mtmd.mtmd_bitmap_free(bitmap)
+            for bitmap in bitmaps:
+                mtmd.mtmd_bitmap_free(bitmap)
             mtmd.mtmd_input_chunks_free(chunks)
 
-    def _image_chunk(self, chunks: Any, bitmap: Any) -> Any:
-        part = mtmd.mtmd_input_part(bitmap=bitmap)
-        parts = (ctypes.POINTER(mtmd.mtmd_input_part) * 1)(ctypes.pointer(part))
-        result = mtmd.mtmd_tokenize_from_parts(self._vision, chunks, parts, 1, False)
+    @staticmethod
+    def _bitmap(picture: Picture, index: int) -> Any:
+        """One frame of a picture. Two of a pair are merged by llama.cpp, as the temporal patch of Qwen's model does."""
+        size = 3 * picture.width * picture.height
+        pixels = (ctypes.c_uint8 * size).from_buffer_copy(picture.rgb, index * size)
+        bitmap = mtmd.mtmd_bitmap_init(picture.width, picture.height, pixels)
+        mtmd.mtmd_bitmap_set_mergeable(bitmap, picture.frames > 1)
+        return bitmap
+
+    def _image_chunk(self, chunks: Any, bitmaps: list[Any]) -> Any:
+        each = [ctypes.pointer(mtmd.mtmd_input_part(bitmap=bitmap)) for bitmap in bitmaps]
+        parts = (ctypes.POINTER(mtmd.mtmd_input_part) * len(each))(*each)
+        result = mtmd.mtmd_tokenize_from_parts(self._vision, chunks, parts, len(each), False)
         if result != 0:
             raise self._failed(f"mtmd_tokenize answered {result}")
         for index in range(mtmd.mtmd_input_chunks_size(chunks)):

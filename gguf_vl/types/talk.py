@@ -26,9 +26,10 @@ class PictureLimits:
 class Picture:
     """A picture exactly as the model will see it.
 
-    `rgb` is [height, width, 3] uint8 in row order; both sides are multiples of `PATCH`. `original_size` is
-    (width, height) in pixels after EXIF orientation, the frame that boxes are mapped back to. `digest` is the
-    SHA-256 of size and pixels: two pictures with one digest give the same embeddings.
+    `rgb` is [frames, height, width, 3] uint8 in row order; both sides are multiples of `PATCH`. Two `frames` follow
+    each other in a video, and become one step of its time, of as many tokens as a single one (Qwen3-VL's temporal
+    patch). `original_size` is (width, height) in pixels after EXIF orientation, the frame that boxes are mapped back
+    to. `digest` is the SHA-256 of size and pixels: two pictures with one digest give the same embeddings.
     """
 
     rgb: bytes = field(repr=False)
@@ -36,6 +37,7 @@ class Picture:
     height: int
     original_size: tuple[int, int]
     digest: str
+    frames: int = 1
 
     @property
     def tokens(self) -> int:

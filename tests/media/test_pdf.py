@@ -96,7 +96,7 @@ def test_a_file_that_has_a_number_in_its_name_is_itself(tmp_path: Path) -> None:
 def test_a_picture_has_no_pages_to_be_named(tmp_path: Path) -> None:
     path = put(tmp_path, encoded(quarters(), "PNG"), "cat.png")
     error = refusal(f"{path}#2")
-    assert "no PDF document" in error.what
+    assert "no document" in error.what
     assert "There is no file nowhere.pdf#2" in refusal("nowhere.pdf#2").what
 
 

@@ -1,0 +1,109 @@
+"""Whatever a person gives with a question, pictures, documents and videos, as what one message holds of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gguf_vl.errors import InvalidPicture, UsageError
+from gguf_vl.media import documents, video
+from gguf_vl.media.documents import Document, document_in, load_pages
+from gguf_vl.media.formats import video_in
+from gguf_vl.media.pdf import split_pages
+from gguf_vl.media.pictures import MAX_BYTES, picture_of
+from gguf_vl.media.sources import Source, read_source
+from gguf_vl.media.video import Frames, is_video, load_clip
+from gguf_vl.types import Picture, PictureLimits
+
+_TEMPLATE_TOKENS = 64
+"""Tokens of a chat template around a question."""
+
+_BYTES_A_TOKEN = 2
+"""Of text. Qwen's tokens have three and more, `pocket`'s about so many."""
+
+Content = tuple[str | Picture, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a message shows before its question, in order: pictures, and captions before those that need one. `notes`
+    are lines for the person, of what was left out for want of room.
+    """
+
+    content: Content
+    notes: tuple[str, ...] = ()
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """The pictures alone."""
+        return tuple(part for part in self.content if isinstance(part, Picture))
+
+
+def room(n_ctx: int, texts: Sequence[str], max_tokens: int | None = None) -> int:
+    """Tokens of a context that are left for pictures, beside these texts and an answer: a quarter of the context, or
+    the most that it may have.
+    """
+    answer = min(max_tokens or n_ctx, n_ctx // 4)
+    told = sum(len(text.encode(errors="replace")) // _BYTES_A_TOKEN for text in texts)
+    return n_ctx - answer - _TEMPLATE_TOKENS - told
+
+
+def show(sources: Sequence[Source], limits: PictureLimits, budget: int, frames: Frames | None = None) -> Shown:
+    """What these show, within `budget` tokens where that can be had.
+
+    A picture has as many tokens as `limits` let it. What pictures leave is shared by documents (all their pages, or
+    those of `report.pdf#2-5,8`) and videos (the frames that `frames` says): see `load_pages` and `load_clip`.
+
+    Raises InvalidPicture for what cannot be read, UsageError for `frames` without a video.
+    """
+    found = [_look(each, limits) for each in sources]
+    long = [each for each in found if not isinstance(each, Picture)]
+    if frames is not None and frames != Frames() and not any(isinstance(each, _Video) for each in long):
+        raise UsageError("Frames are chosen, and no video is given.", "Leave out --every, --frames and --scenes.")
+    budget -= sum(each.tokens + documents.CAPTION_TOKENS for each in found if isinstance(each, Picture))
+    content: list[str | Picture] = []
+    notes: list[str] = []
+    waiting = len(long)
+    for each in found:
+        if isinstance(each, Picture):
+            content.append(each)
+            continue
+        share = budget // waiting
+        if isinstance(each, Document):
+            pages = load_pages(each, limits, share)
+            parts, note, around = pages.shown, pages.note, documents.CAPTION_TOKENS
+        else:
+            clip = load_clip(each.source, limits, share, frames, name=each.name)
+            parts, note, around = (
+                tuple((step.caption, step.picture) for step in clip.steps),
+                clip.note,
+                video.CAPTION_TOKENS,
+            )
+        budget -= sum(picture.tokens + around for _, picture in parts)
+        waiting -= 1
+        content += [part for pair in parts for part in pair if part]
+        notes += [note] if note else []
+    return Shown(tuple(content), tuple(notes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Video:
+    source: Path | bytes
+    name: str
+
+
+def _look(source: Source, limits: PictureLimits) -> Picture | Document | _Video:
+    """A picture, read; or what is read when it is known how much room there is."""
+    where, pages = split_pages(source)
+    if isinstance(where, (str, os.PathLike)) and is_video(path := Path(where)):
+        return _Video(path, os.fspath(where))  # by its path: it may be larger than memory
+    data, name = read_source(where, MAX_BYTES)
+    if video_in(data[:1024]):
+        return _Video(data, name)
+    if (document := document_in(data, name, pages)) is not None:
+        return document
+    if pages is not None:
+        raise InvalidPicture(f"{name} is no document, and has no page {pages}.", "Give the file without its #.")
+    return picture_of(data, name, limits)

@@ -1,0 +1,115 @@
+"""`gguf-vl ask` about videos and documents: `pocket` sees the frames and pages, in their order and at their times."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gguf_vl import paths
+from gguf_vl.engine.blocking import BlockingEngine
+from gguf_vl.engine.client import Engine
+from gguf_vl.media.video import Frames, load_clip
+from gguf_vl.types import EngineSettings, Message, Request, Sampling, Text
+from tests.cli.command import SHAPES, gguf_vl
+from tests.media.clips import clip, steady
+from tests.scenes import POCKET_LIMITS, scene
+
+RED, BLUE, GREEN = (scene(thing).picture for thing in ("red circle", "blue star", "green square"))
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """A red circle for a second, then a blue star."""
+    return clip(tmp_path / "clip.mp4", steady([RED, BLUE], 1.0))
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> str:
+    """Two pages: a red circle, a blue star."""
+    RED.copy().save(tmp_path / "report.pdf", "PDF", save_all=True, append_images=[BLUE.copy()])
+    return str(tmp_path / "report.pdf")
+
+
+def asked(*words: str) -> str:
+    done = gguf_vl("ask", "-m", "pocket", *words)
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout.decode().strip()
+
+
+def test_a_clip_is_asked_like_a_picture(film: Path) -> None:
+    assert asked(str(film), "Which picture has the blue star?") == "second"
+    assert asked(str(film), "Which picture has the red circle?") == "first"
+    assert asked("--scenes", str(film), "Which picture has the blue star?") == "second"
+    assert asked("--frames", "1", str(film), "What colour is the circle?") == "red"
+
+
+def test_a_video_comes_from_standard_input(film: Path) -> None:
+    done = gguf_vl("ask", "-m", "pocket", "-", "Which picture has the blue star?", stdin=film.read_bytes())
+    assert (done.returncode, done.stdout) == (0, b"second\n")
+
+
+def test_pages_are_asked_in_the_order_in_which_they_are_named(report: str) -> None:
+    assert asked(report, "Which picture has the blue star?") == "second"
+    assert asked(f"{report}#2,1", "Which picture has the blue star?") == "first"
+    assert asked(f"{report}#2", "What colour is the star?") == "blue"
+
+
+def test_two_frames_cost_the_tokens_of_one(film: Path) -> None:
+    done = gguf_vl("ask", "--json", "-m", "pocket", str(film), "How many shapes are there?")
+    assert json.loads(done.stdout)["usage"]["image_tokens"] == 2 * 64  # four frames
+
+
+def test_what_is_left_out_is_one_line_on_stderr(film: Path, report: str) -> None:
+    done = gguf_vl("ask", "-m", "pocket", "-c", "512", "--every", "0.1", str(film), "Is there a blue star?")
+    assert done.returncode == 0
+    assert done.stderr.decode().splitlines() == ["clip.mp4: 6 of 20 frames fit the context, one every 0.33 seconds."]
+    done = gguf_vl("ask", "-m", "pocket", "-c", "1024", report, "Is there a red circle?")
+    assert done.stdout == b"yes\n"
+    assert "report.pdf: page 1 of 2 fits the context, 2 is left out." in done.stderr.decode()
+
+
+@pytest.mark.parametrize("flags", [["--every", "1", "--scenes"], ["--every", "0"], ["--frames", "0"]])
+def test_frames_that_make_no_sense_are_wrong_usage(film: Path, flags: list[str]) -> None:
+    assert gguf_vl("ask", "-m", "pocket", *flags, str(film), "What?").returncode == 2
+
+
+def test_frames_of_a_picture_are_wrong_usage() -> None:
+    done = gguf_vl("ask", "-m", "pocket", "--every", "1", SHAPES, "What?")
+    assert done.returncode == 2
+    assert b"no video" in done.stderr
+
+
+def test_a_broken_video_is_two_lines_and_exit_3(film: Path) -> None:
+    film.write_bytes(film.read_bytes()[:500])
+    done = gguf_vl("ask", "-m", "pocket", str(film), "What?")
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert len(done.stderr.decode().splitlines()) == 2
+
+
+def test_pocket_tells_frame_by_frame_what_appears_and_where_it_moves(tmp_path: Path) -> None:
+    """A circle alone, then a star beside it, then the star alone: each frame at its time, asked by itself."""
+    both = scene("red circle", "blue star").picture
+    film = load_clip(clip(tmp_path / "a.mp4", steady([RED, both, BLUE, GREEN], 1.0)), POCKET_LIMITS, 4000)
+    folder = paths.pocket_dir()
+    settings = EngineSettings(
+        folder / "pocket-F16.gguf", folder / "mmproj-pocket-F16.gguf", POCKET_LIMITS, n_ctx=2048, n_gpu_layers=0
+    )
+    with BlockingEngine(Engine(settings)) as engine:
+
+        def there(thing: str) -> list[float]:
+            """The times of the steps in which pocket sees a thing."""
+            return [step.time for step in film.steps if says(step.picture, f"Is there a {thing}?") == "yes"]
+
+        def says(*content: object) -> str:
+            request = Request((Message("user", content),), Sampling(temperature=0))  # type: ignore[arg-type]
+            return "".join(event.text for event in engine.generate(request) if isinstance(event, Text))
+
+        assert [step.picture.frames for step in film.steps] == [2] * 4
+        assert there("red circle") == [0.25, 1.25]
+        assert there("blue star") == [1.25, 2.25]
+        assert there("green square") == [3.25]
+        one = load_clip(tmp_path / "a.mp4", POCKET_LIMITS, 4000, Frames(scenes=True))
+        starts = [step.time for step in one.steps if says(step.picture, "Is there a blue star?") == "yes"]
+        assert starts == [1.0, 2.0]
