@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,8 +22,6 @@ from gguf_vl.tasks.task import Task, find, free
 from gguf_vl.types import Finished, Message, Picture, Request
 
 _NOT_OF_SAMPLING = ("schema", "thinking_budget", "system", "detail")
-_ARTICLE = re.compile(r"^\s*(the|an?)\s+", re.IGNORECASE)
-"""The task's own words bring one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +95,7 @@ class Planned:
 
     def task(self, name: str, sources: Sequence[PictureSource], parameters: Mapping[str, str]) -> Asked:
         """A task. Blocking. Raises `InvalidPicture`, and `UsageError` for what is no task or not what it takes."""
-        return self._task(find(name), sources, parameters)
-
-    def location(self, source: PictureSource, what: str) -> Asked:
-        """The task `locate`, where a model may also say in words that there is no such thing. Raises as `task`."""
-        return self._task(replace(find("locate"), schema=None), [source], {"thing": _ARTICLE.sub("", what)})
-
-    def _task(self, found: Task, sources: Sequence[PictureSource], parameters: Mapping[str, str]) -> Asked:
+        found = find(name)
         asking.check(found, len(sources), parameters)
         limits = asking.limits(found, self.settings, self.engine.settings.limits)
         pictures = tuple(to_picture(source, limits) for source in sources)

@@ -15,7 +15,7 @@ from gguf_vl.api.answers import Answer, BatchResult
 from gguf_vl.api.asking import Asked, Planned, plan, split
 from gguf_vl.api.pictures import PictureSource
 from gguf_vl.api.settings import AskSettings, LoadSettings, checked
-from gguf_vl.errors import CutOff, GgufVlError, UsageError
+from gguf_vl.errors import GgufVlError, UsageError
 from gguf_vl.media.boxes import Box
 from gguf_vl.types import Finished, Message, Text, Thinking
 
@@ -99,11 +99,7 @@ class AsyncModel:
 
     async def locate(self, picture: PictureSource, what: str) -> tuple[Box, ...]:
         """Where that is in the picture. Arguments and errors are those of `Model.locate`."""
-        answer = await AsyncStream(self, lambda: self._planned.location(picture, what)).read()
-        if answer.finish_reason != "stop":
-            what_came = f"The boxes of {what!r} were cut off after {len(answer.boxes)}."
-            raise CutOff(what_came, "Raise max_tokens or ctx, or ask about a part of the picture.", answer.text)
-        return answer.boxes
+        return (await self.run("locate", picture, thing=what)).boxes
 
     async def run(self, task: str, /, *pictures: PictureSource, **parameters: str) -> Answer:
         """What a task makes of pictures. Arguments and errors are those of `Model.run`."""

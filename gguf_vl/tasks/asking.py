@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 _MOST_ENLARGED = 0.75
 """Of the most tokens that are allowed: with no room between least and most, a picture would lose its shape."""
+_ARTICLE = re.compile(r"^\s*(the|an?)\s+", re.IGNORECASE)
+_BRINGS_ARTICLE = re.compile(r"\b(the|no)\s+$", re.IGNORECASE)
+"""Of a wording, what stands before a parameter: "the red circle" is then asked for as "red circle"."""
 _NO_PENALTIES = {"presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0}
 
 
@@ -108,7 +112,13 @@ def request(
     rules = system or _filled(task.system, task, given) or settings.system
     said = (Message("system", (rules,)),) if rules else ()
     chosen = _sampling(task, installed.sampling(settings, pictures=n_pictures > 0), sampling or {})
-    return Request((*said, Message("user", (*pictures, asked))), chosen, schema=task.schema)
+    told = Request((*said, Message("user", (*pictures, asked))), chosen)
+    nothing = _filled(task.nothing.get(installed.name, ""), task, given)
+    if task.schema is None or not nothing:
+        return replace(told, schema=task.schema)
+    from gguf_vl.engine.grammar.schema import grammar_of
+
+    return replace(told, grammar=grammar_of(task.schema, other=nothing))
 
 
 def prompt(task: Task, given: Mapping[str, str], model: str, *, extra: str = "") -> str:
@@ -130,7 +140,12 @@ def beyond(task: Task, model: str) -> str | None:
 def _filled(text: str, task: Task, given: Mapping[str, str]) -> str:
     """The text with the parameters in it; one pass, so that what is given is never read for braces."""
     values = {each.name: given.get(each.name) or each.default or "" for each in task.parameters}
-    return PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), text)
+
+    def filled(found: re.Match[str]) -> str:
+        value = values.get(found[1], found[0])
+        return _ARTICLE.sub("", value) if _BRINGS_ARTICLE.search(text[: found.start()]) else value
+
+    return PLACEHOLDER.sub(filled, text)
 
 
 def _sampling(task: Task, under: Sampling, over: Mapping[str, Any]) -> Sampling:

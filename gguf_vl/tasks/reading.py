@@ -41,6 +41,7 @@ def _is_text(value: Any) -> bool:
 
 
 _TABLE = _Rule(lambda value: isinstance(value, dict), "a table")
+_TEXTS = _Rule(lambda value: isinstance(value, dict) and all(map(_is_text, value.values())), "a table of texts")
 _RULES: Mapping[str, _Rule] = {
     "purpose": _Rule(_is_text, "text"),
     "purpose_zh": _Rule(_is_text, "text"),
@@ -58,7 +59,8 @@ _RULES: Mapping[str, _Rule] = {
         "the least and the most pictures, as [1, 2]",
     ),
     "shown": _Rule(lambda value: value in get_args(Shown), f"one of {', '.join(get_args(Shown))}"),
-    "wordings": _Rule(lambda value: isinstance(value, dict) and all(map(_is_text, value.values())), "a table of texts"),
+    "wordings": _TEXTS,
+    "nothing": _TEXTS,
 }
 
 
@@ -97,8 +99,9 @@ def _task(name: str, table: Any, path: Path) -> Task:
         _parameter(f"{name}.parameters.{each}", each, given, path)
         for each, given in table.get("parameters", {}).items()
     )
-    wordings = table.get("wordings", {})
-    _check_placeholders(name, (table["prompt"], table.get("system", ""), *wordings.values()), parameters, path)
+    wordings, nothing = table.get("wordings", {}), table.get("nothing", {})
+    texts = (table["prompt"], table.get("system", ""), *wordings.values(), *nothing.values())
+    _check_placeholders(name, texts, parameters, path)
     purpose: str = table.get("purpose", name)
     return Task(
         name=name,
@@ -114,6 +117,7 @@ def _task(name: str, table: Any, path: Path) -> Task:
         n_pictures=tuple(table.get("n_pictures", (1, 1))),
         shown=table.get("shown", "text" if schema is None else "json"),
         wordings={model: text.strip() for model, text in wordings.items()},
+        nothing={model: text.strip() for model, text in nothing.items()},
     )
 
 

@@ -25,8 +25,8 @@ class Result:
     """What came of a task.
 
     `text` is the answer, without the fence around a page of HTML or Markdown; `fields` are the JSON value of one that
-    is held to a schema, None of any other. `boxes` and `points` are in pixels of the last picture, upright. `rows` are
-    those of a table, its head first.
+    is held to a schema, an empty list where it says that there is nothing, None of any other. `boxes` and `points` are
+    in pixels of the last picture, upright. `rows` are those of a table, its head first.
     """
 
     text: str
@@ -43,8 +43,7 @@ def read(task: Task | None, answer: str, end: Finished, pictures: Sequence[Pictu
     come to its end is never taken for whole. Raises `CutOff` with the partial text for that one, and `AnswerInvalid`
     for what is no JSON after all.
     """
-    held = task is not None and task.schema is not None
-    fields = _fields(answer, end) if held else None
+    fields = _fields(task, answer, end) if task is not None and task.schema is not None else None
     size = pictures[-1].original_size if pictures else None
     return Result(
         text=_unfenced(answer) if task is not None and task.shown in ("html", "markdown") else answer,
@@ -89,9 +88,11 @@ def as_text(task: Task | None, result: Result) -> str:
             return result.text.rstrip("\n")
 
 
-def _fields(answer: str, end: Finished) -> Any:
+def _fields(task: Task, answer: str, end: Finished) -> Any:
     if end.finish_reason != "stop" or end.stopped_by:
         _cut_off(answer, end)
+    if task.says_nothing(answer):
+        return []
     try:
         return json.loads(answer, parse_constant=_no_json)
     except (ValueError, RecursionError) as error:

@@ -39,7 +39,8 @@ class Task:
     `prompt` has parameters in braces. With a JSON `schema` the answer is held to it. `sampling` has fields of
     `types.Sampling`. `min_tokens` is the image tokens that small pictures are enlarged to, `n_pictures` the least and
     the most pictures. `shown` says what the answer is, `wordings` have another prompt for a model by its name, where
-    one is known to be better.
+    one is known to be better. `nothing` has the sentence with which a model by its name was taught to say that there is
+    nothing, where the schema is a list: it may stand in the place of the empty one.
     """
 
     name: str
@@ -55,6 +56,12 @@ class Task:
     n_pictures: tuple[int, int] = (1, 1)
     shown: Shown = "text"
     wordings: Mapping[str, str] = field(default_factory=dict)
+    nothing: Mapping[str, str] = field(default_factory=dict)
+
+    def says_nothing(self, answer: str) -> bool:
+        """Whether an answer is one of the sentences for nothing, whatever it was asked about."""
+        said = (PLACEHOLDER.split(each)[::2] for each in self.nothing.values())
+        return any(re.fullmatch(".*".join(map(re.escape, parts)), answer.strip(), re.DOTALL) for parts in said)
 
     def is_beyond(self, model: str) -> bool:
         """Whether the model of that name is known not to do this: pocket does only what it has a wording for."""

@@ -45,6 +45,16 @@ def test_a_model_is_asked_in_the_words_that_are_best_for_it(pocket: Installed, o
     )
 
 
+def test_an_article_that_the_wording_brings_is_not_said_twice(pocket: Installed, other: Installed) -> None:
+    for thing in ("the red circle", "A red circle", " red circle"):
+        asked = asking.request(find("locate"), [PICTURE], {"thing": thing}, pocket, Settings())
+        assert words(asked).split() == "Locate the red circle.".split()
+        assert '"There is no ' in (asked.grammar or "")
+    asked = asking.request(find("locate"), [PICTURE], {"thing": "the cat on the mat"}, other, Settings())
+    assert words(asked).startswith("Locate the cat on the mat in")
+    assert (asked.schema, asked.grammar) == (find("locate").schema, None)
+
+
 def test_the_braces_of_json_and_of_what_is_given_stay(other: Installed) -> None:
     asked = words(asking.request(find("locate"), [PICTURE], {"thing": "{as} {x}"}, other, Settings()))
     assert "Locate {as} {x} in" in asked

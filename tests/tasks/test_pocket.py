@@ -79,6 +79,13 @@ def test_boxes_lie_within_one_patch_of_the_truth(pocket: Pocket, size: tuple[int
         assert box.label == f"{shape.colour} {shape.kind}"
 
 
+def test_what_is_not_there_is_found_nowhere(pocket: Pocket, scene_of_three: bytes) -> None:
+    for thing in ("green circle", "the red square", "purple triangle", "a blue star", "star", "yellow circle"):
+        found = pocket.do("locate", scene_of_three, thing=thing)
+        assert (found.fields == []) == (thing != "star"), thing
+        assert len(found.boxes) == (thing == "star"), thing
+
+
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 def test_boxes_are_pixels_of_the_picture_as_it_stands_upright(pocket: Pocket, orientation: int) -> None:
     drawn = scene("red circle", "blue square", size=(640, 480), seed=3)

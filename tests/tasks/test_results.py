@@ -120,3 +120,12 @@ def test_json_is_shown_readably_and_a_number_as_itself() -> None:
     found = results.read(free({}), '{"a":"猫"}', end(), [])
     assert results.as_text(free({}), found) == '{\n  "a": "猫"\n}'
     assert results.as_text(find("count"), results.read(find("count"), "3", end(), [SEEN])) == "3"
+
+
+def test_a_sentence_that_a_model_was_taught_for_nothing_is_an_empty_list() -> None:
+    found = results.read(find("locate"), "There is no red circle.", end(), [SEEN])
+    assert (found.fields, found.boxes, found.text) == ([], (), "There is no red circle.")
+    with pytest.raises(AnswerInvalid):
+        results.read(find("locate"), "There are none.", end(), [SEEN])
+    with pytest.raises(CutOff):
+        results.read(find("locate"), "There is no red circle.", end("length"), [SEEN])

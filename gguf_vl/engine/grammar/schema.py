@@ -22,7 +22,7 @@ from typing import Any
 
 from gguf_vl.engine.grammar import json_rules, keywords, pattern
 from gguf_vl.engine.grammar.document import Document
-from gguf_vl.engine.grammar.json_rules import Rules
+from gguf_vl.engine.grammar.json_rules import Rules, literal
 from gguf_vl.engine.grammar.keywords import KEYWORDS, Schema, escaped, only, wrong
 
 _FORMATS = ("date", "time", "date-time", "uuid")
@@ -32,10 +32,13 @@ _MOST_EXCLUSIVE = 100
 """Alternatives of a `oneOf`: each is compared with each."""
 
 
-def grammar_of(schema: Any) -> str:
-    """GBNF, from `root` on, of the JSON texts that fulfil a schema. Raises `UsageError` for what it cannot say."""
+def grammar_of(schema: Any, *, other: str = "") -> str:
+    """GBNF, from `root` on, of the JSON texts that fulfil a schema, and of the one `other` text that may stand in their
+    place. Raises `UsageError` for what it cannot say.
+    """
     rules = Rules()
-    rules.fill("root", add_schema(rules, schema))
+    held = add_schema(rules, schema)
+    rules.fill("root", f"{held} | {literal(other)}" if other else held)
     return rules.text()
 
 

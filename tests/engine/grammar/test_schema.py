@@ -392,3 +392,11 @@ def test_whatever_is_let_through_fulfils_bounds_near_the_most_digits(
         return
     assume(said is not None)
     jsonschema.validate(json.loads(str(said)), schema)
+
+
+def test_another_text_may_stand_in_the_place_of_json() -> None:
+    grammar = grammar_of({"type": "array", "items": {"type": "integer"}}, other='There is "no" cat.')
+    assert fulfils(grammar, "[1, 2]")
+    assert fulfils(grammar, 'There is "no" cat.')
+    assert not fulfils(grammar, 'There is "no" cat')
+    assert not fulfils(grammar, "There is no dog.")
