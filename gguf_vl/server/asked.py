@@ -26,19 +26,22 @@ def base64_or_named(picture: str) -> Shown:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A message, its pictures not read yet."""
+    """A message, its pictures not read yet. With a `task` and its `given` parameters its words are added to the task's;
+    what they are depends on the model.
+    """
 
     role: Role
     content: tuple[str | Shown, ...]
     calls: tuple[Call, ...] = ()
+    task: Task | None = None
+    given: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One request. `sampling` holds the fields of `types.Sampling` that the client gave, `options` those of
     `types.Request`. `model` is empty where the client leaves it to the server. `n` answers are wanted, with
-    `boxes` what they locate as data too. With a `task` and its `given` parameters there is one turn, whose words are
-    added to the task's.
+    `boxes` what they locate as data too.
     """
 
     model: str
@@ -49,6 +52,9 @@ class Asked:
     tool_choice: ToolChoice = "auto"
     n: int = 1
     boxes: bool = False
-    task: Task | None = None
-    given: Mapping[str, str] = field(default_factory=dict)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def task(self) -> Task | None:
+        """The task that is to be done now."""
+        return self.turns[-1].task if self.turns else None

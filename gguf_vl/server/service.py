@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -22,6 +22,7 @@ from gguf_vl.server.models import Models
 from gguf_vl.server.pictures import Pictures
 from gguf_vl.server.record import current
 from gguf_vl.tasks import asking
+from gguf_vl.tasks.task import Task
 from gguf_vl.types import Embedding, Event, Finished, Message, Picture, Request, Sampling, Text, Usage
 
 T = TypeVar("T")
@@ -188,39 +189,51 @@ class Service:
             yield engine
 
     async def _request(self, asked: Asked, installed: Installed, engine: Engine) -> Request:
-        if asked.task:
-            return await self._task_request(asked, installed, engine)
-        turns = asked.turns
-        if self.settings.system and not any(turn.role == "system" for turn in turns):
-            turns = (Turn("system", (self.settings.system,)), *turns)
-        n_bytes = sum(_n_bytes(part) for turn in turns for part in turn.content if isinstance(part, str))
-        self._check_length(n_bytes, engine)
-        messages = await self.pictures.messages(turns, engine.settings.limits)
+        shown = [part for turn in asked.turns for part in turn.content if isinstance(part, Shown)]
+        self.pictures.check(len(shown))
+        self._check_length(sum(_n_bytes(text) for turn in asked.turns for text in _texts(turn)), engine)
+        rules: tuple[Message, ...] = (Message("system", (self.settings.system,)),) if self.settings.system else ()
+        messages: list[Message] = []
+        task: Request | None = None
+        for turn in asked.turns:
+            task = None
+            if turn.task:
+                task = await self._task(turn.task, turn, messages, asked, installed, engine)
+                rules = task.messages[:-1]  # it holds for what is asked behind it, too
+                messages.append(task.messages[-1])
+            else:
+                messages += await self.pictures.messages((turn,), engine.settings.limits)
+        if any(turn.role == "system" for turn in asked.turns):
+            rules = ()
         return Request(
-            messages,
-            self._sampling(asked, installed, messages),
+            (*rules, *messages),
+            self._bounded(task.sampling if task else self._sampling(asked, installed, messages)),
             tools=asked.tools,
             tool_choice=asked.tool_choice,
             id=asked.id,
-            **asked.options,
+            **{**asked.options, **({"schema": task.schema, "grammar": task.grammar} if task else {})},
         )
 
-    async def _task_request(self, asked: Asked, installed: Installed, engine: Engine) -> Request:
-        """A task's prompt depends on the model, and its pictures have their own least and most tokens."""
-        assert asked.task
-        [turn] = asked.turns
+    async def _task(
+        self, task: Task, turn: Turn, before: Sequence[Message], asked: Asked, installed: Installed, engine: Engine
+    ) -> Request:
+        """A turn as the task's own request: its prompt depends on the model, and its pictures have their own least and
+        most tokens. A turn without pictures is about those that were shown last.
+        """
         shown = [part for part in turn.content if isinstance(part, Shown)]
-        self.pictures.check(len(shown))
+        last = next((found for message in reversed(before) if (found := _pictures(message))), [])
         words = "\n".join(part for part in turn.content if isinstance(part, str))
-        given, words = asking.settle(asked.task, asked.given, words)
-        asking.check(asked.task, len(shown), given)
-        self._check_length(_n_bytes(words) + sum(map(_n_bytes, given.values())), engine)
-        allowed = asking.limits(asked.task, self.settings, engine.settings.limits)
+        given, words = asking.settle(task, turn.given, words)
+        asking.check(task, len(shown or last), given)
+        allowed = asking.limits(task, self.settings, engine.settings.limits)
         pictures = [await self.pictures.within(each, allowed) for each in shown]
         request = asking.request(
-            asked.task, pictures, given, installed, self.settings, extra=words, sampling=asked.sampling
+            task, pictures or last, given, installed, self.settings, extra=words, sampling=asked.sampling
         )
-        return replace(request, sampling=self._bounded(request.sampling), id=asked.id)
+        *rules, asked_now = request.messages
+        if not pictures:
+            asked_now = Message("user", asked_now.content[len(last) :])
+        return replace(request, messages=(*rules, asked_now))
 
     def _bounded(self, chosen: Sampling) -> Sampling:
         """No more tokens than the operator allows."""
@@ -236,13 +249,23 @@ class Service:
                 "Send less.",
             )
 
-    def _sampling(self, asked: Asked, installed: Installed, messages: tuple[Message, ...]) -> Sampling:
+    def _sampling(self, asked: Asked, installed: Installed, messages: Sequence[Message]) -> Sampling:
         """What the client asks for, over what the person has set, over what the catalogue recommends."""
-        sees = any(isinstance(part, Picture) for message in messages for part in message.content)
-        chosen = self._bounded(replace(installed.sampling(self.settings, pictures=sees), **asked.sampling))
+        sees = any(map(_pictures, messages))
+        chosen = replace(installed.sampling(self.settings, pictures=sees), **asked.sampling)
         if chosen.temperature == 0:
             chosen = replace(chosen, **_NO_PENALTIES | {k: v for k, v in asked.sampling.items() if k in _NO_PENALTIES})
         return chosen
+
+
+def _texts(turn: Turn) -> Iterator[str]:
+    """All the words of a turn."""
+    yield from (part for part in turn.content if isinstance(part, str))
+    yield from turn.given.values()
+
+
+def _pictures(message: Message) -> list[Picture]:
+    return [part for part in message.content if isinstance(part, Picture)]
 
 
 def _n_bytes(text: str) -> int:
@@ -261,7 +284,7 @@ async def _all(work: Iterable[Awaitable[T]]) -> list[T]:
 
 
 def _located(answer: str, request: Request) -> Located:
-    pictures = [part for message in request.messages for part in message.content if isinstance(part, Picture)]
+    pictures = [picture for message in request.messages for picture in _pictures(message)]
     if not pictures:
         return Located((), ())
     size = pictures[-1].original_size

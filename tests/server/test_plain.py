@@ -102,6 +102,6 @@ def test_the_tasks_are_listed(server: Serve) -> None:
     listed = httpx2.get(f"{server.url}/v1/tasks").json()["data"]
     locate = next(each for each in listed if each["id"] == "locate")
     assert (locate["n_pictures"], locate["parameters"][0]["name"]) == ([1, 1], "thing")
-    assert [each["id"] for each in listed if not each["is_beyond_default_model"]] == [
+    assert [each["id"] for each in listed if not each["is_beyond_model"]] == [
         "describe", "ocr", "locate", "count", "compare", "spatial"
     ]  # fmt: skip

@@ -14,13 +14,15 @@ from fastapi.responses import Response
 from pydantic import Field
 from sse_starlette import EventSourceResponse
 
-from gguf_vl.errors import GgufVlError, UsageError
+from gguf_vl.errors import AnswerInvalid, CutOff, GgufVlError, UsageError
 from gguf_vl.server.answers import Answer, begun, unless_gone, whole
 from gguf_vl.server.asked import Asked, Turn
 from gguf_vl.server.dialects import openai
 from gguf_vl.server.dialects.openai import Body, FunctionTool, Generation, Json, StreamOptions
 from gguf_vl.server.failures import failure_of
 from gguf_vl.server.service import Events, Located, Service
+from gguf_vl.tasks import results
+from gguf_vl.tasks.task import find
 from gguf_vl.types import Call, CallArguments, CallStarted, Event, Finished, Likely, Progress, Role, Text, Thinking
 
 _ROLES: dict[str, Role] = {
@@ -36,16 +38,22 @@ _SILENT = ("audio", "modalities", "functions", "function_call", "web_search_opti
 
 
 class Message(Body):
-    """A turn of a talk."""
+    """A turn of a talk. One of the user's may be a `task` by its name, with its `parameters`: its text is then added to
+    the task's.
+    """
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[dict[str, Any] | str] | None = None
     tool_calls: list[dict[str, Any]] | None = None
     tool_call_id: str | None = None
+    task: str | None = None
+    parameters: dict[str, str] | None = None
 
 
 class ChatCompletion(Generation):
-    """The body. Of the fields below the line, which OpenAI does not have, most are those of llama.cpp and vLLM."""
+    """The body. Of the fields below the line, which OpenAI does not have, most are those of llama.cpp and vLLM. `task`
+    and `parameters` are those of the last message.
+    """
 
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1)
@@ -64,6 +72,8 @@ class ChatCompletion(Generation):
     thinking_budget: int | None = Field(None, ge=0)
     loop_guard: bool = True
     boxes: bool = False
+    task: str | None = None
+    parameters: dict[str, str] | None = None
 
 
 def asked_of(body: ChatCompletion) -> Asked:
@@ -79,9 +89,15 @@ def asked_of(body: ChatCompletion) -> Asked:
         "loop_guard": body.loop_guard,
         "n_likely": (body.top_logprobs or 0) if body.logprobs else None,
     }
+    turns = turns_of(_with_task(body))
+    if turns[-1].task and (body.response_format or body.grammar or body.tools):
+        raise UsageError(
+            f"The task {turns[-1].task.name} says itself what its answer is.",
+            "Leave out response_format, grammar and tools, or the task.",
+        )
     return Asked(
         body.model,
-        turns_of(body.messages),
+        turns,
         body.sampling(max_tokens=body.max_completion_tokens or body.max_tokens, **more),
         options | {"parallel_tool_calls": body.parallel_tool_calls is not False},
         tools=openai.tools_of(body.tools or ()),
@@ -91,12 +107,31 @@ def asked_of(body: ChatCompletion) -> Asked:
     )
 
 
+def _with_task(body: ChatCompletion) -> list[Message]:
+    """The messages, the last one with the task that stands beside them all."""
+    *earlier, last = body.messages
+    if body.task is None and body.parameters is None:
+        return body.messages
+    if last.task is not None:
+        raise UsageError("There is a task beside the messages and one in the last of them.", "Leave out one.")
+    return [*earlier, last.model_copy(update={"task": body.task, "parameters": body.parameters})]
+
+
 def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
     """The talk."""
-    return openai.in_order(
-        (Turn(_ROLES[each.role], openai.text_and_pictures(each.content), _calls(each)), each.tool_call_id)
-        for each in messages
-    )
+    return openai.in_order((_turn(each), each.tool_call_id) for each in messages)
+
+
+def _turn(message: Message) -> Turn:
+    content = openai.text_and_pictures(message.content)
+    if message.task is None and message.parameters is None:
+        return Turn(_ROLES[message.role], content, _calls(message))
+    if message.task is None or message.role != "user":
+        raise UsageError(
+            "There are parameters and no task, or a task in a message that is not the user's.",
+            "Give `task`, with its `parameters`, in a message of the role user.",
+        )
+    return Turn("user", content, task=find(message.task), given=message.parameters or {})
 
 
 def _calls(message: Message) -> tuple[Call, ...]:
@@ -152,9 +187,25 @@ def _choice(number: int, asked: Asked, answer: Answer) -> dict[str, Any]:
     if answer.calls:
         message["tool_calls"] = [_call(call) for call in answer.calls]
     if asked.boxes:
-        message["boxes"] = [asdict(box) for box in answer.boxes]
+        message |= _places(answer)
+    message |= _read(asked, answer)
     likely = {"content": openai.logprobs_of(answer.likely), "refusal": None} if answer.likely else None
     return {"index": number, "message": message, "logprobs": likely, "finish_reason": openai.finish_reason(answer)}
+
+
+def _places(located: Answer | Located) -> dict[str, Any]:
+    return {"boxes": [asdict(box) for box in located.boxes], "points": [asdict(point) for point in located.points]}
+
+
+def _read(asked: Asked, answer: Answer) -> dict[str, Any]:
+    """What a task's answer is as data: `fields`, None where it was cut off, and the `rows` of a table."""
+    if not asked.task:
+        return {}
+    try:
+        result = results.read(asked.task, answer.text, answer.finished, ())
+    except (CutOff, AnswerInvalid):
+        return {"fields": None}
+    return {"fields": result.fields} | ({"rows": result.rows} if asked.task.shown == "table" else {})
 
 
 def _call(call: Call) -> dict[str, Any]:
@@ -165,6 +216,7 @@ class _Stream:
     """The chunks of a streamed completion."""
 
     def __init__(self, name: str, asked: Asked, options: StreamOptions) -> None:
+        self._asked = asked
         self._head = {"id": _id(), "object": "chat.completion.chunk", "created": int(time.time()), "model": name}
         self._options = options
         self._answers = [Answer() for _ in range(asked.n)]
@@ -200,13 +252,14 @@ class _Stream:
                 return self._chunk(number, _called(index, id=id, type="function", name=name, arguments=""))
             case CallArguments(index, text):
                 return self._chunk(number, _called(index, arguments=text))
-            case Located(boxes):
-                return self._chunk(number, {"boxes": [asdict(box) for box in boxes]})
+            case Located():
+                return self._chunk(number, _places(event))
             case Progress() if self._options.include_progress:
                 return openai.line(self._head | {"choices": [], "progress": asdict(event)})
             case Finished():
-                reason = openai.finish_reason(self._answers[number])
-                return self._chunk(number, {}, finish_reason=reason, timings=asdict(event.timings))
+                answer = self._answers[number]
+                read, reason = _read(self._asked, answer), openai.finish_reason(answer)
+                return self._chunk(number, read, finish_reason=reason, timings=asdict(event.timings))
         return None
 
     def _chunk(self, number: int, delta: dict[str, Any], finish_reason: str | None = None, **more: Any) -> bytes:

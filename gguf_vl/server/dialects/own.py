@@ -121,26 +121,28 @@ def router(service: Service) -> APIRouter:
         tokens = [{"id": id, "text": piece.decode("utf-8", "replace"), "bytes": list(piece)} for id, piece in found]
         return {"model": service.models.find(body.model).name, "n_tokens": len(tokens), "tokens": tokens}
 
-    @routes.get("/v1/tasks", summary="The tasks that `/ask` does")
-    async def list_tasks() -> dict[str, Any]:
-        model = service.models.default.name
+    @routes.get("/v1/tasks", summary="The tasks that chats and `/ask` do")
+    async def list_tasks(model: str = "") -> dict[str, Any]:
+        model = service.models.find(model).name
         return {"object": "list", "data": [_told(task, model) for task in (await asyncio.to_thread(load)).values()]}
 
     return routes
 
 
 def _told(task: Task, model: str) -> dict[str, Any]:
-    """What a client needs to know of a task."""
+    """What a client needs to know of a task, its prompt in the words that are best for a model."""
     return {
         "id": task.name,
         "object": "task",
         "purpose": task.purpose,
         "purpose_zh": task.purpose_zh,
+        "prompt": task.wordings.get(model, task.prompt),
+        "system": task.system,
         "parameters": [asdict(each) for each in task.parameters],
         "n_pictures": list(task.n_pictures),
         "shown": task.shown,
         "schema": task.schema,
-        "is_beyond_default_model": task.is_beyond(model),
+        "is_beyond_model": task.is_beyond(model),
     }
 
 

@@ -44,7 +44,7 @@ def router(service: Service) -> APIRouter:
         task: Task | None = None,
         given: Mapping[str, str] | None = None,
     ) -> Answer:
-        asked = Asked(model, (Turn("user", content),), boxes=True, task=task, given=given or {})
+        asked = Asked(model, (Turn("user", content, task=task, given=given or {}),), boxes=True)
         [answer] = await unless_gone(http, whole(service.answer(asked)))
         return answer
 
