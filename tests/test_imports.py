@@ -16,8 +16,8 @@ FOUNDATIONS = ("errors", "types", "paths", "config")
 
 # catalogue ─┬────────────► store ──┐
 # gguf ──────┴─► fit ───────────────┤
-# native ─┬────► hardware ──────────┼─► runtime ─┬─► tasks ─┬─► server | tui | cli | api.py
-# media ──┴────► engine ────────────┘            └─► chat ──┘
+# native ─┬────► hardware ──────────┼─► runtime ──► tasks ─┬──────────┬─► server | tui | cli | api.py
+# media ──┴────► engine ────────────┘                      └─► chat ──┘
 #
 # A room and the arrows that arrive at it. What is left of those is allowed too.
 ARROWS: dict[str, tuple[str, ...]] = {
@@ -31,7 +31,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "engine": ("native", "media"),
     "runtime": ("store", "fit", "hardware", "engine"),
     "tasks": ("runtime",),
-    "chat": ("runtime",),
+    "chat": ("tasks",),
     "server": ("tasks", "chat"),
     "tui": ("tasks", "chat"),
     "cli": ("tasks", "chat", "server", "tui"),  # beside the picture: `gguf-vl serve` and `gguf-vl chat` start those

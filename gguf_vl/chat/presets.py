@@ -1,12 +1,15 @@
-"""What people often want of a picture, as questions to begin with: `presets.toml`, typed."""
+"""Tasks as questions to begin with, in a chat: `presets.toml` names them, the tasks say the rest."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from gguf_vl.tasks.task import PLACEHOLDER, Task, shipped
 
 if TYPE_CHECKING:
     from gguf_vl.types import Detail
@@ -18,7 +21,7 @@ class Preset:
 
     `name` is its short title and what a chat remembers it by, `title` says in full what it does, `hint` what comes of
     it, `key` the letter that picks it. `select` is the part of `prompt` that a person will want to change, empty where
-    there is none. `sampling` has fields of `Sampling`; `detail` None leaves it to the settings.
+    there is none; `task` is what it asks for, `is_reworded` whether in other words than the task's.
     """
 
     key: str
@@ -26,10 +29,20 @@ class Preset:
     name: str
     title: str
     hint: str
+    task: Task
     prompt: str
     select: str = ""
-    detail: Detail | None = None
-    sampling: Mapping[str, float] = field(default_factory=dict)
+    is_reworded: bool = False
+
+    @property
+    def sampling(self) -> Mapping[str, Any]:
+        """The task's: fields of `Sampling`."""
+        return self.task.sampling
+
+    @property
+    def detail(self) -> Detail | None:
+        """The task's; None leaves it to the settings."""
+        return self.task.detail
 
     @property
     def selected(self) -> tuple[int, int]:
@@ -44,9 +57,38 @@ def presets() -> tuple[Preset, ...]:
     import tomllib
 
     text = (Path(__file__).parent / "presets.toml").read_text(encoding="utf-8")
-    return tuple(Preset(**each) for each in tomllib.loads(text)["preset"])
+    return tuple(_preset(**each) for each in tomllib.loads(text)["preset"])
+
+
+def _preset(*, task: str, prompt: str = "", select: str = "", **more: str) -> Preset:
+    from gguf_vl.tasks import asking
+
+    found = shipped()[task]
+    given = {each.name: select for each in found.parameters if each.default is None}
+    asked = prompt or asking.prompt(found, given, "")
+    return Preset(task=found, prompt=asked, select=select, is_reworded=bool(prompt), **more)
 
 
 def preset(name: str | None) -> Preset | None:
     """The preset of that name; None for one that is not there (any more)."""
     return next((each for each in presets() if each.name == name), None)
+
+
+def as_task(text: str) -> tuple[Task, Mapping[str, str]] | None:
+    """(task, parameters) of a question in a preset's words, where no more than its parameters was changed."""
+    for pattern, task in _patterns():
+        if found := pattern.fullmatch(text.strip()):
+            return task, found.groupdict()
+    return None
+
+
+@cache
+def _patterns() -> tuple[tuple[re.Pattern[str], Task], ...]:
+    """What the questions of presets in their tasks' own words look like, whatever the parameters are."""
+    tasks = [each.task for each in presets() if not each.is_reworded]
+    return tuple((re.compile(_pattern(task.prompt), re.DOTALL), task) for task in tasks)
+
+
+def _pattern(prompt: str) -> str:
+    parts = PLACEHOLDER.split(prompt)
+    return "".join(f"(?P<{part}>.+?)" if at % 2 else re.escape(part) for at, part in enumerate(parts))

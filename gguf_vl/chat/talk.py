@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gguf_vl.chat.history import History
-from gguf_vl.chat.presets import preset
+from gguf_vl.chat.presets import as_task, preset
 from gguf_vl.chat.turns import Attachment, Chat, State, Turn
 from gguf_vl.errors import GgufVlError, InvalidPicture
+from gguf_vl.tasks import asking
+from gguf_vl.tasks.task import free
 from gguf_vl.types import Event, Finished, Message, Picture, PictureLimits, Request, Sampling, Text, Thinking
 
 if TYPE_CHECKING:
@@ -24,12 +26,13 @@ DECODED = 8
 """Pictures that are kept as the model sees them: at most 12 MiB each (4,096 image tokens of 32 × 32 pixels)."""
 
 
-def messages(turns: Sequence[Turn], limits: PictureLimits, *, system: str = "") -> tuple[Message, ...]:
+def messages(turns: Sequence[Turn], limits: PictureLimits, *, system: str = "", model: str = "") -> tuple[Message, ...]:
     """What the model reads of a conversation, its pictures decoded to image tokens within `limits`. Blocking.
 
     Thoughts are left out, as Qwen's templates do for turns that are over; so are answers that failed before a word.
-    In the place of an earlier turn's picture whose file is gone stands a line that says so. Raises `InvalidPicture`
-    for one of the last question, and for a file that is damaged.
+    A question in a preset's words is put in those that are best for the `model` of that name. In the place of an
+    earlier turn's picture whose file is gone stands a line that says so. Raises `InvalidPicture` for one of the last
+    question, and for a file that is damaged.
     """
     told = [Message("system", (system,))] if system else []
     asked = max((turn.id for turn in turns if turn.role == "user"), default=0)
@@ -38,10 +41,16 @@ def messages(turns: Sequence[Turn], limits: PictureLimits, *, system: str = "") 
             look(each, limits) if turn.id == asked or each.path.exists() else f"[{each.name} is not there any more]\n"
             for each in turn.attachments
         )
-        content: tuple[str | Picture, ...] = (*pictures, turn.text) if turn.text else pictures
+        text = _in_words_for(model, turn.text) if turn.role == "user" else turn.text
+        content: tuple[str | Picture, ...] = (*pictures, text) if text else pictures
         if content or turn.role == "user":
             told.append(Message(turn.role, content or ("",)))
     return tuple(told)
+
+
+def _in_words_for(model: str, question: str) -> str:
+    found = as_task(question)
+    return asking.prompt(*found, model) if found else question
 
 
 def look(attachment: Attachment, limits: PictureLimits) -> Picture:
@@ -61,10 +70,8 @@ def _decoded(path: Path, limits: PictureLimits) -> Picture:  # its name is its c
 
 def detailed(chat: Chat, settings: Settings, limits: PictureLimits) -> PictureLimits:
     """The image tokens that one picture of a chat may take, of those the engine takes."""
-    from gguf_vl.media.resize import limits_for
-
-    task = preset(chat.preset)
-    return limits_for((task and task.detail) or settings.detail, limits)
+    begun_with = preset(chat.preset)
+    return asking.limits(begun_with.task if begun_with else free(), settings, limits)
 
 
 def sampling(installed: Installed, settings: Settings, chosen: Mapping[str, Any], *, pictures: bool) -> Sampling:
@@ -81,13 +88,18 @@ def request(
 ) -> Request:
     """What the engine is asked for the answer to these turns; the last one, where it is the model's, is continued.
 
-    `limits` are the engine's. Blocking: pictures are decoded.
+    A question in a preset's words is held to its task's schema. `limits` are the engine's. Blocking: pictures are
+    decoded.
     """
-    task = preset(chat.preset)
-    told = messages(turns, detailed(chat, settings, limits), system=system_prompt(chat, settings))
+    begun_with = preset(chat.preset)
+    system = system_prompt(chat, settings)
+    told = messages(turns, detailed(chat, settings, limits), system=system, model=installed.name)
     pictures = any(turn.attachments for turn in turns)
-    chosen: dict[str, Any] = {**(task.sampling if task else {}), **chat.sampling}
-    return Request(told, sampling(installed, settings, chosen, pictures=pictures), drop_oldest=True)
+    chosen: dict[str, Any] = {**(begun_with.sampling if begun_with else {}), **chat.sampling}
+    last = next((turn for turn in reversed(turns) if turn.text or turn.role == "user"), None)
+    task = as_task(last.text) if last and last.role == "user" and pictures else None
+    held = asking.held(*task, installed.name) if task else {}
+    return Request(told, sampling(installed, settings, chosen, pictures=pictures), drop_oldest=True, **held)
 
 
 def system_prompt(chat: Chat, settings: Settings) -> str:

@@ -112,13 +112,7 @@ def request(
     rules = system or _filled(task.system, task, given) or settings.system
     said = (Message("system", (rules,)),) if rules else ()
     chosen = _sampling(task, installed.sampling(settings, pictures=n_pictures > 0), sampling or {})
-    told = Request((*said, Message("user", (*pictures, asked))), chosen)
-    nothing = _filled(task.nothing.get(installed.name, ""), task, given)
-    if task.schema is None or not nothing:
-        return replace(told, schema=task.schema)
-    from gguf_vl.engine.grammar.schema import grammar_of
-
-    return replace(told, grammar=grammar_of(task.schema, other=nothing))
+    return replace(Request((*said, Message("user", (*pictures, asked))), chosen), **held(task, given, installed.name))
 
 
 def prompt(task: Task, given: Mapping[str, str], model: str, *, extra: str = "") -> str:
@@ -126,6 +120,16 @@ def prompt(task: Task, given: Mapping[str, str], model: str, *, extra: str = "")
     given, extra = settle(task, given, extra)
     asked = _filled(task.wordings.get(model, task.prompt), task, given)
     return "\n".join(part for part in (asked, extra.strip()) if part)
+
+
+def held(task: Task, given: Mapping[str, str], model: str) -> dict[str, Any]:
+    """The field of a request that holds an answer to the task's schema, or to the model's own sentence for nothing."""
+    nothing = _filled(task.nothing.get(model, ""), task, given)
+    if task.schema is None or not nothing:
+        return {"schema": task.schema}
+    from gguf_vl.engine.grammar.schema import grammar_of
+
+    return {"grammar": grammar_of(task.schema, other=nothing)}
 
 
 def beyond(task: Task, model: str) -> str | None:
