@@ -198,8 +198,8 @@ def _places(located: Answer | Located) -> dict[str, Any]:
 
 
 def _read(asked: Asked, answer: Answer) -> dict[str, Any]:
-    """What a task's answer is as data: `fields`, None where it was cut off, and the `rows` of a table."""
-    if not asked.task:
+    """What a task's answer is as data, where it is: `fields`, None where it was cut off, and the `rows` of a table."""
+    if not asked.task or asked.task.schema is None:
         return {}
     try:
         result = results.read(asked.task, answer.text, answer.finished, ())

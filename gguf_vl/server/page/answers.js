@@ -4,9 +4,11 @@ import * as chats from "./chats.js";
 import { counted, rate, seconds } from "./format.js";
 import { note, warn } from "./log.js";
 import * as pictures from "./pictures.js";
+import { Failure } from "./server.js";
 import * as settings from "./settings.js";
 import { Signal } from "./signal.js";
 import { complete } from "./stream.js";
+import * as tasks from "./tasks.js";
 import { add, discard, path } from "./tree.js";
 
 /** An answer has begun, grown, or ended; tells the chat and the message. */
@@ -14,6 +16,7 @@ export const progressed = new Signal();
 /** An answer has ended, however it did; tells the chat and the message. */
 export const ended = new Signal();
 
+const CUT_OFF = "The answer was cut off, so it is no whole JSON: what came is only a part. Raise the most tokens of an answer, or show less at once.";
 const runs = new Map();
 chats.inUse.here = (id) => runs.get(id)?.message;
 
@@ -60,10 +63,12 @@ class Run {
         break;
       case "boxes":
         message.boxes = event.boxes;
+        message.points = event.points;
         break;
       case "end":
         message.finish = event.reason;
         message.timings = event.timings;
+        Object.assign(message, { fields: event.fields, rows: event.rows });
         break;
       case "usage":
         message.usage = event.usage;
@@ -76,7 +81,8 @@ export async function start(chat) {
   if (runs.has(chat.id)) return;
   const asked = path(chat);
   const shown = asked.flatMap((each) => each.pictures ?? []);
-  const message = add(chat, chat.leaf, { role: "assistant", text: "", thinking: "", boxes: [], state: "streaming" });
+  const { task } = asked.at(-1);
+  const message = add(chat, chat.leaf, { role: "assistant", text: "", thinking: "", boxes: [], points: [], task, state: "streaming" });
   message.picture = shown.at(-1) ?? null; // the one that boxes are of
   const run = new Run(chat, message);
   runs.set(chat.id, run);
@@ -89,6 +95,7 @@ export async function start(chat) {
       progressed.emit(chat, message);
       chats.saveSoon(chat);
     }
+    if (task?.isData && message.fields === null) throw new Failure(CUT_OFF);
     message.state = "done";
   } catch (error) {
     message.state = run.stopping.signal.aborted ? "stopped" : "failed";
@@ -123,9 +130,18 @@ function stopped(signal) {
 }
 
 async function bodyOf(asked) {
-  const messages = await Promise.all(asked.filter((each) => each.role === "user" || each.text).map(messageOf));
-  const system = settings.setting("system");
-  return { ...settings.fields(), messages: system ? [{ role: "system", content: system }, ...messages] : messages };
+  const messages = await Promise.all(asked.filter((each) => each.role === "user" || each.text).map(withTask));
+  const done = tasks.named(asked.at(-1).task?.name);
+  const system = done?.system ? "" : settings.setting("system");
+  const fields = settings.fields();
+  if (done) ["temperature", "top_p"].forEach((name) => delete fields[name]); // a task goes before what is set for all chats
+  return { ...fields, messages: system ? [{ role: "system", content: system }, ...messages] : messages };
+}
+
+async function withTask(message) {
+  const { role, task } = message;
+  const told = await messageOf(message);
+  return task && role === "user" ? { ...told, task: task.name, parameters: task.given } : told;
 }
 
 async function messageOf({ role, text, pictures: shown }) {

@@ -4,6 +4,7 @@ import { newId } from "./format.js";
 import { forGood } from "./memory.js";
 import { Shelf } from "./shelf.js";
 import { Signal } from "./signal.js";
+import { told } from "./tasks.js";
 
 /** A chat was added, renamed, removed, or has grown; tells its id. Also when another tab did it. */
 export const changed = new Signal();
@@ -80,14 +81,16 @@ export function list(search = "") {
 }
 
 function textOf(chat) {
-  return [titleOf(chat), ...chat.messages.map((message) => message.text)].join("\n").toLowerCase();
+  return [titleOf(chat), ...chat.messages.map(wordsOf)].join("\n").toLowerCase();
 }
+
+const wordsOf = ({ role, task, text }) => (task && role === "user" ? `${told(task)} ${text}` : text);
 
 /** What a chat is called: what it was named, or how it begins or would begin. */
 export function titleOf(chat) {
   if (chat.title) return chat.title;
   const first = chat.messages.find((message) => message.role === "user");
-  const text = (first?.text ?? draft(chat)).replace(/\s+/g, " ").trim();
+  const text = (first ? wordsOf(first) : draft(chat)).replace(/\s+/g, " ").trim();
   if (text) return text.length > TITLE ? `${text.slice(0, TITLE).trimEnd()}…` : text;
   return (first?.pictures ?? chat.draft).length ? "A picture" : "New chat";
 }
@@ -142,7 +145,7 @@ export function setDraft(chat, text) {
   forGood.set(DRAFT + chat.id, text || null);
 }
 
-const hasDraft = (chat) => chat.draft.length > 0 || draft(chat).trim() !== "";
+const hasDraft = (chat) => chat.draft.length > 0 || Boolean(chat.task) || draft(chat).trim() !== "";
 
 /** The last chat that was begun and never sent, if there is one. */
 export function begun() {

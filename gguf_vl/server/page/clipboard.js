@@ -12,14 +12,14 @@ async function copy(text) {
   area.remove();
 }
 
-/** A button that copies what `textOf` gives, and shows that it did. */
-export function copyButton(label, textOf, props) {
-  const button = h("button", { type: "button", class: "icon-button", "aria-label": label, title: label, ...props }, icon("copy"));
+/** A button that copies what `textOf` gives, and shows that it did; `face` is its icon. */
+export function copyButton(label, textOf, props, face = "copy") {
+  const button = h("button", { type: "button", class: "icon-button", "aria-label": label, title: label, ...props }, icon(face));
   button.addEventListener("click", async () => {
     await copy(textOf());
     button.replaceChildren(icon("check"));
     say("Copied");
-    setTimeout(() => button.replaceChildren(icon("copy")), 1500);
+    setTimeout(() => button.replaceChildren(icon(face)), 1500);
   });
   return button;
 }

@@ -4,12 +4,14 @@ import * as answers from "./answers.js";
 import * as camera from "./camera.js";
 import * as chats from "./chats.js";
 import { chip } from "./chips.js";
-import { byId, h, icon, isComposing, keepFocus, say } from "./dom.js";
+import { byId, isComposing, keepFocus, say } from "./dom.js";
 import { note } from "./log.js";
 import * as pictures from "./pictures.js";
 import { Signal } from "./signal.js";
-import { TASKS } from "./tasks.js";
-import { add } from "./tree.js";
+import * as taskForm from "./task_form.js";
+import * as taskMenu from "./task_menu.js";
+import * as tasks from "./tasks.js";
+import { add, path } from "./tree.js";
 
 /** The text or the pictures have changed. */
 export const changed = new Signal();
@@ -27,6 +29,7 @@ export async function show(next) {
   if (chat !== next || chips.some(({ picture }) => !next.draft.includes(picture.id))) clearChips();
   chat = next;
   area.value = chats.draft(chat);
+  showTask();
   fit();
   update();
   for (const picture of await Promise.all(next.draft.map(pictures.get))) if (picture && chat === next) place(picture);
@@ -45,7 +48,7 @@ function update() {
   const hasTurned = byId("send").hidden !== isRunning;
   byId("send").hidden = isRunning;
   byId("stop").hidden = !isRunning;
-  byId("send").disabled = !area.value.trim() && !chat.draft.length;
+  byId("send").disabled = !area.value.trim() && !chat.draft.length && !chat.task;
   if (hasTurned) keepFocus();
   changed.emit();
 }
@@ -119,69 +122,59 @@ export function isBusy(asked) {
 
 function send() {
   const words = area.value.trim();
-  if ((!words && !chat.draft.length) || isBusy(chat)) return;
+  if ((!words && !chat.draft.length && !chat.task) || isBusy(chat)) return;
   const failed = chips.find(({ picture }) => picture.state === "failed");
   if (failed) {
     notice(`${failed.picture.record.name} could not be sent. Send it again or remove it.`);
     return;
   }
-  add(chat, chat.leaf, { role: "user", text: words, pictures: chat.draft });
+  const task = chat.task && tasks.chosen(chat.task.name, chat.task.given);
+  if (task) {
+    const before = path(chat).findLast((message) => message.pictures?.length)?.pictures ?? [];
+    const trouble = taskForm.trouble(task, words, chat.draft.length || before.length);
+    if (trouble) {
+      notice(trouble);
+      taskForm.toLacking();
+      return;
+    }
+  }
+  add(chat, chat.leaf, { role: "user", text: words, pictures: chat.draft, ...(task ? { task } : {}) });
   chat.draft = [];
+  chat.task = null;
   area.value = "";
   clearChips();
+  showTask();
   written();
   answers.start(chat);
 }
 
-/** Write a task's question, or put it behind what is there. */
+/** Have a task done with the question that is being written. */
 export function use(task) {
-  const isTask = TASKS.some(({ prompt }) => prompt === area.value);
-  const before = area.value.trim() && !isTask ? `${area.value.trimEnd()}\n` : "";
-  area.value = before + task.prompt;
-  area.focus();
-  const from = task.select ? area.value.lastIndexOf(task.select) : area.value.length;
-  area.setSelectionRange(from, from + (task.select?.length ?? 0));
-  written();
+  const given = chat.task?.name === task.id ? chat.task.given : {};
+  setTask({ name: task.id, given });
+  if (!taskForm.toLacking()) area.focus();
 }
 
-function taskButton({ icon: symbol, name, hint }, props) {
-  const words = h("span", null, h("span", { class: "name" }, name), h("span", { class: "meta" }, hint));
-  return h("button", { type: "button", ...props }, icon(symbol), words);
+function setTask(task) {
+  chat.task = task;
+  chats.save(chat);
+  showTask();
+  update();
 }
 
-function mountTasks() {
-  const menu = byId("tasks-menu");
-  const button = byId("tasks");
-  const items = TASKS.map((task) => {
-    const pick = () => {
-      open(false);
-      use(task);
-    };
-    return taskButton(task, { role: "menuitem", tabindex: "-1", onclick: pick });
+function showTask() {
+  taskForm.show(chat.task ?? null, {
+    change: (name, value) => {
+      chat.task.given = { ...chat.task.given, [name]: value };
+      chats.saveSoon(chat);
+      update();
+    },
+    remove: () => {
+      setTask(null);
+      area.focus();
+    },
   });
-  const open = (wanted) => {
-    menu.hidden = !wanted;
-    button.setAttribute("aria-expanded", String(wanted));
-    if (wanted) items[0].focus();
-  };
-  menu.append(...items);
-  button.addEventListener("click", () => open(menu.hidden));
-  menu.addEventListener("keydown", (event) => {
-    const at = items.indexOf(document.activeElement);
-    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: items.length - 1 }[event.key];
-    if (to !== undefined) {
-      event.preventDefault();
-      items.at(to % items.length).focus();
-    } else if (event.key === "Escape" || event.key === "Tab") {
-      event.stopPropagation();
-      open(false);
-      if (event.key === "Escape") button.focus();
-    }
-  });
-  menu.addEventListener("focusout", (event) => {
-    if (!menu.contains(event.relatedTarget) && event.relatedTarget !== button) open(false);
-  });
-  byId("examples").append(...TASKS.map((task) => taskButton(task, { class: "example", onclick: () => use(task) })));
+  area.placeholder = chat.task ? "Anything else? It may stay empty" : "Ask about a picture";
 }
 
 function mountDrop() {
@@ -233,7 +226,14 @@ export function mount() {
     addFiles([...files]);
   });
   addEventListener("resize", fit);
-  mountTasks();
+  byId("task").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target.matches("input") && !isComposing(event)) {
+      event.preventDefault();
+      send();
+    }
+  });
+  taskMenu.mount(use);
+  tasks.changed.on(() => chat && showTask());
   mountDrop();
   const refresh = (of) => of === chat && update();
   answers.progressed.on(refresh);

@@ -12,6 +12,7 @@ import { keyGiven } from "./server.js";
 import * as settings from "./settings.js";
 import * as sidebar from "./sidebar.js";
 import * as talk from "./talk.js";
+import * as tasks from "./tasks.js";
 import * as themes from "./themes.js";
 
 const CHAT = /^#[0-9a-f]{24}$/;
@@ -67,11 +68,12 @@ function showModel() {
   byId("about-pocket").hidden = model?.id !== "pocket";
 }
 
-function told({ state, text, error, boxes }) {
+function told({ state, text, error, boxes, points = [] }) {
   if (state === "failed") return `No answer: ${error}`;
   if (state === "stopped") return "Stopped";
-  const located = boxes.map(({ label }) => label).join(", ");
-  if (located) return `Answer with ${boxes.length === 1 ? "a box" : `${boxes.length} boxes`}: ${located}`;
+  const located = [...boxes, ...points].map(({ label }) => label).join(", ");
+  if (boxes.length) return `Answer with ${boxes.length === 1 ? "a box" : `${boxes.length} boxes`}: ${located}`;
+  if (points.length) return `Answer with ${points.length === 1 ? "a point" : `${points.length} points`}: ${located}`;
   return `Answer: ${text.slice(0, MOST_SAID)}`;
 }
 
@@ -89,6 +91,7 @@ function listen() {
   composer.changed.on(() => current && meter.show(current));
   settings.changed.on(() => {
     showModel();
+    if (settings.model()) tasks.refresh();
     if (current) meter.show(current);
   });
   sidebar.deleted.on((chat) => chat === current && open(chats.make()));

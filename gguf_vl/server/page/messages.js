@@ -11,6 +11,7 @@ import { h, icon, iconButton, isComposing } from "./dom.js";
 import { count, counted, rate, seconds } from "./format.js";
 import { Markdown } from "./markdown.js";
 import * as pictures from "./pictures.js";
+import { asMarkdown, csvButton, label } from "./task_result.js";
 import { add, siblings, turnTo } from "./tree.js";
 
 /** What both have: where they stand among those that were there before them. */
@@ -50,7 +51,8 @@ export class Question extends MessageView {
     this.edit = iconButton("edit", "Edit and ask again", () => this.#edit());
     const shown = h("div", { class: "shown" }, message.pictures.map(shownPicture));
     this.foot = h("div", { class: "foot" }, this.turns, this.edit, copyButton("Copy the question", () => message.text));
-    this.element = h("article", { class: "message question", "aria-label": "You" }, message.pictures.length > 0 && shown, this.text, this.foot);
+    const task = message.task && label(message.task);
+    this.element = h("article", { class: "message question", "aria-label": "You" }, message.pictures.length > 0 && shown, task, this.text, this.foot);
     this.text.hidden = !message.text;
   }
 
@@ -71,10 +73,11 @@ export class Question extends MessageView {
     const submit = (event) => {
       event.preventDefault();
       const text = area.value.trim();
-      if (!text && !this.message.pictures.length) return;
+      const { pictures: shown, task } = this.message;
+      if (!text && !shown.length && !task) return;
       if (isBusy(this.chat)) return;
       close();
-      add(this.chat, this.message.parent, { role: "user", text, pictures: this.message.pictures });
+      add(this.chat, this.message.parent, { role: "user", text, pictures: shown, ...(task ? { task } : {}) });
       answers.start(this.chat);
     };
     form.addEventListener("submit", submit);
@@ -164,7 +167,7 @@ export class Answer extends MessageView {
     const run = answers.running(this.chat);
     const isRunning = run?.message === message;
     this.element.setAttribute("aria-busy", String(isRunning));
-    this.markdown.show(message.text);
+    this.markdown.show(asMarkdown(message));
     this.#updateThinking(isRunning);
     this.#updateProgress(isRunning ? run : null);
     this.#updateBoxes(isRunning);
@@ -191,14 +194,15 @@ export class Answer extends MessageView {
   }
 
   #updateBoxes(isRunning) {
-    const { boxes, picture, text } = this.message;
-    if (isRunning || !boxes.length || this.#locatedOf === JSON.stringify(boxes)) return;
-    this.#locatedOf = JSON.stringify(boxes); // another tab's save brings them anew
+    const { boxes, points = [], picture, text } = this.message;
+    const places = JSON.stringify([boxes, points]);
+    if (isRunning || !(boxes.length + points.length) || this.#locatedOf === places) return;
+    this.#locatedOf = places; // another tab's save brings them anew
     if (isData(text) && !this.written.querySelector(".folded")) this.#foldWritten();
     pictures.get(picture).then((found) => {
       if (!found) return;
       const { width, height, name } = found.record;
-      this.located.replaceChildren(located({ url: found.url, width, height, name }, boxes));
+      this.located.replaceChildren(located({ url: found.url, width, height, name }, boxes, points));
     });
   }
 
@@ -219,6 +223,8 @@ export class Answer extends MessageView {
       this.failed.append(icon("warn"), h("span", null, text), retry);
     }
     this.meta.textContent = told(message, state).filter(Boolean).join(" · ");
+    const asCsv = this.foot.querySelector(".as-csv") ? null : csvButton(message);
+    if (asCsv) this.again.before(asCsv);
     this.updateTurns("answer");
   }
 }

