@@ -40,9 +40,8 @@ def words(request: Request) -> str:
 def test_a_model_is_asked_in_the_words_that_are_best_for_it(pocket: Installed, other: Installed) -> None:
     given = {"thing": "cat"}
     assert words(asking.request(find("locate"), [PICTURE], given, pocket, Settings())) == "Locate the cat."
-    assert words(asking.request(find("locate"), [PICTURE], given, other, Settings())).startswith(
-        "Locate cat in the pic"
-    )
+    asked = words(asking.request(find("locate"), [PICTURE], given, other, Settings()))
+    assert asked.startswith('Locate every instance that matches the description "cat" in the image.')
 
 
 def test_an_article_that_the_wording_brings_is_not_said_twice(pocket: Installed, other: Installed) -> None:
@@ -51,13 +50,13 @@ def test_an_article_that_the_wording_brings_is_not_said_twice(pocket: Installed,
         assert words(asked).split() == "Locate the red circle.".split()
         assert '"There is no ' in (asked.grammar or "")
     asked = asking.request(find("locate"), [PICTURE], {"thing": "the cat on the mat"}, other, Settings())
-    assert words(asked).startswith("Locate the cat on the mat in")
+    assert 'the description "the cat on the mat" in' in words(asked)
     assert (asked.schema, asked.grammar) == (find("locate").schema, None)
 
 
 def test_the_braces_of_json_and_of_what_is_given_stay(other: Installed) -> None:
     asked = words(asking.request(find("locate"), [PICTURE], {"thing": "{as} {x}"}, other, Settings()))
-    assert "Locate {as} {x} in" in asked
+    assert 'description "{as} {x}" in' in asked
     assert '{"bbox_2d": [x1, y1, x2, y2], "label": "…"}' in asked
 
 
@@ -65,7 +64,7 @@ def test_extra_words_are_added_or_are_the_one_thing_that_was_missing(other: Inst
     receipt = asking.request(find("receipt"), [PICTURE], {}, other, Settings(), extra=" Amounts in cents. ")
     assert words(receipt).endswith("\nAmounts in cents.")
     assert receipt.schema == find("receipt").schema
-    assert "Locate the dog in the picture" in words(
+    assert 'the description "the dog" in the image' in words(
         asking.request(find("locate"), [PICTURE], {}, other, Settings(), extra="the dog")
     )
 
