@@ -64,7 +64,7 @@ def test_a_preset_with_another_thing_in_it_is_still_its_task_and_any_other_quest
     boxes = preset("Find with boxes")
     assert boxes
     found = as_task(boxes.prompt.replace("every object", "the red circle") + "\n")
-    assert found == (shipped()["locate"], {"thing": "the red circle", "as": "bbox"})
+    assert found == (shipped()["locate"], {"thing": "the red circle", "kind": "bbox"})
     for question in ("Where is the circle?", "", f"my words\n{boxes.prompt}", "Locate the circle."):
         assert as_task(question) is None
     for each in presets():

@@ -55,8 +55,8 @@ def test_an_article_that_the_wording_brings_is_not_said_twice(pocket: Installed,
 
 
 def test_the_braces_of_json_and_of_what_is_given_stay(other: Installed) -> None:
-    asked = words(asking.request(find("locate"), [PICTURE], {"thing": "{as} {x}"}, other, Settings()))
-    assert 'description "{as} {x}" in' in asked
+    asked = words(asking.request(find("locate"), [PICTURE], {"thing": "{kind} {x}"}, other, Settings()))
+    assert 'description "{kind} {x}" in' in asked
     assert '{"bbox_2d": [x1, y1, x2, y2], "label": "…"}' in asked
 
 
