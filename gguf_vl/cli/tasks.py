@@ -74,6 +74,8 @@ def show(
         print(harmless(f"  {'-p ' + each.name:<12} {each.help} ({default})"))
     for model, wording in task.wordings.items():
         print(harmless(f"  {'for ' + model:<12} {wording}"))
+    for model, sentence in task.nothing.items():
+        print(harmless(f"  {'or ' + model:<12} {sentence} (in the place of an empty list)"))
     if task.is_beyond("pocket"):
         print("  beyond       pocket, the embedded model, has never learnt this")
     if task.schema is not None:

@@ -11,10 +11,12 @@ from gguf_vl.chat import talk
 from gguf_vl.chat.history import History
 from gguf_vl.chat.presets import as_task, preset, presets
 from gguf_vl.config import Settings
+from gguf_vl.media.boxes import find_boxes
 from gguf_vl.runtime.models import of_name
 from gguf_vl.tasks.task import shipped
-from gguf_vl.types import PictureLimits, Request, Sampling
+from gguf_vl.types import PictureLimits, Request, Sampling, Text
 from tests.scenes import png, scene
+from tests.tasks.asked import loaded_pocket
 
 LIMITS = PictureLimits(8, 1024)
 RED = png(scene("red circle"))
@@ -93,3 +95,13 @@ def test_a_question_of_ones_own_is_held_to_nothing(tmp_path: Path, picture: byte
     question = "What colour is it?" if picture else boxes.prompt
     found = asked(question, boxes.name, tmp_path, picture=picture)
     assert (found.schema, found.grammar) == (None, None)
+
+
+def test_pocket_finds_what_is_there_and_nothing_where_it_is_not(tmp_path: Path) -> None:
+    boxes = preset("Find with boxes")
+    assert boxes
+    with loaded_pocket() as pocket:
+        for thing, found in (("red circle", 1), ("the green circle", 0), ("red square", 0)):
+            question = asked(boxes.prompt.replace("every object", thing), boxes.name, tmp_path / thing)
+            answer = "".join(event.text for event in pocket.engine.generate(question) if isinstance(event, Text))
+            assert len(find_boxes(answer, (256, 256))) == found, answer

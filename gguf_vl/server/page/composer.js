@@ -138,7 +138,7 @@ function send() {
       return;
     }
   }
-  add(chat, chat.leaf, { role: "user", text: words, pictures: chat.draft, ...(task ? { task } : {}) });
+  add(chat, chat.leaf, { role: "user", text: words, pictures: chat.draft, task });
   chat.draft = [];
   chat.task = null;
   area.value = "";

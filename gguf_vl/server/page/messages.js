@@ -64,20 +64,22 @@ export class Question extends MessageView {
   #edit() {
     const area = h("textarea", { "aria-label": "The question", rows: "3" });
     area.value = this.message.text;
+    const { pictures: shown, task } = this.message;
+    const given = Object.entries(task?.given ?? {}).map(([name, value]) => [name, h("input", { value, "aria-label": name })]);
     const close = () => {
       form.replaceWith(this.text);
       this.foot.hidden = false;
       this.edit.focus();
     };
-    const form = h("form", { class: "editing" }, area, decision("Ask again", close));
+    const form = h("form", { class: "editing" }, given.map((each) => h("label", null, ...each)), area, decision("Ask again", close));
     const submit = (event) => {
       event.preventDefault();
       const text = area.value.trim();
-      const { pictures: shown, task } = this.message;
       if (!text && !shown.length && !task) return;
       if (isBusy(this.chat)) return;
       close();
-      add(this.chat, this.message.parent, { role: "user", text, pictures: shown, ...(task ? { task } : {}) });
+      const now = task && { ...task, given: Object.fromEntries(given.map(([name, input]) => [name, input.value])) };
+      add(this.chat, this.message.parent, { role: "user", text, pictures: shown, task: now });
       answers.start(this.chat);
     };
     form.addEventListener("submit", submit);

@@ -65,6 +65,22 @@ def test_what_is_located_is_shown_on_the_picture_and_a_chat_goes_on_behind_it(pa
 
 
 @needs_chromium
+def test_what_a_task_was_given_can_be_edited(page: Page) -> None:
+    opened(page)
+    drop(page, TWO)
+    pick(page, "locate")
+    fill(page, "thing", "green star")
+    page.press("#text", "Enter")
+    assert last_answer(page) == "Nothing was found."
+    page.click("[aria-label='Edit and ask again']")
+    page.fill(".editing input", "blue square")
+    page.press(".editing textarea", "Enter")
+    expect(page.locator(".label .name")).to_have_text("blue square")
+    expect(page.locator(".question .given")).to_have_text("thingblue square")
+    expect(page.locator(".question .turns")).to_contain_text("2/2")
+
+
+@needs_chromium
 def test_what_is_not_there_is_told_so(page: Page) -> None:
     opened(page)
     drop(page, TWO)
