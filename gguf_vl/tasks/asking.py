@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gguf_vl.errors import UsageError
 from gguf_vl.media.resize import limits_for
-from gguf_vl.tasks.task import PLACEHOLDER, Task
+from gguf_vl.tasks.task import PLACEHOLDER, Task, takes_empty_list
 from gguf_vl.types import Message, Picture, PictureLimits, Request, Sampling
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def prompt(task: Task, given: Mapping[str, str], model: str, *, extra: str = "")
 def held(task: Task, given: Mapping[str, str], model: str) -> dict[str, Any]:
     """The field of a request that holds an answer to the task's schema, or to the model's own sentence for nothing."""
     nothing = _filled(task.nothing.get(model, ""), task, given)
-    if task.schema is None or not nothing:
+    if not nothing or not takes_empty_list(task.schema):
         return {"schema": task.schema}
     from gguf_vl.engine.grammar.schema import grammar_of
 

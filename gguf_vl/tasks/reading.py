@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from gguf_vl.errors import UsageError
-from gguf_vl.tasks.task import PLACEHOLDER, Parameter, Shown, Task
+from gguf_vl.tasks.task import PLACEHOLDER, Parameter, Shown, Task, takes_empty_list
 from gguf_vl.types import Detail, Sampling
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
@@ -95,6 +95,9 @@ def _task(name: str, table: Any, path: Path) -> Task:
     if "prompt" not in table:
         raise _wrong(path, name, "has no prompt", "Say in `prompt` what is wanted.")
     schema = _schema(table.get("schema"), f"{name}.schema", path)
+    if table.get("nothing") and not takes_empty_list(schema):
+        what = "stands for an empty list, which the task's schema does not take"
+        raise _wrong(path, f"{name}.nothing", what, "Leave it out, or make the schema that of a list.")
     parameters = tuple(
         _parameter(f"{name}.parameters.{each}", each, given, path)
         for each, given in table.get("parameters", {}).items()

@@ -59,13 +59,24 @@ class Task:
     nothing: Mapping[str, str] = field(default_factory=dict)
 
     def says_nothing(self, answer: str) -> bool:
-        """Whether an answer is one of the sentences for nothing, whatever it was asked about."""
+        """Whether an answer is one of the sentences for nothing, whatever it was asked about, and may be one."""
+        if not takes_empty_list(self.schema):
+            return False
         said = (PLACEHOLDER.split(each)[::2] for each in self.nothing.values())
         return any(re.fullmatch(".*".join(map(re.escape, parts)), answer.strip(), re.DOTALL) for parts in said)
 
     def is_beyond(self, model: str) -> bool:
         """Whether the model of that name is known not to do this: pocket does only what it has a wording for."""
         return model == "pocket" and model not in self.wordings and bool(self.name)
+
+
+def takes_empty_list(schema: Any) -> bool:
+    """Whether it is plain that an empty list fulfils a schema."""
+    if not isinstance(schema, Mapping):
+        return False
+    if isinstance(ways := schema.get("anyOf"), list):
+        return any(map(takes_empty_list, ways))
+    return schema.get("type") == "array" and not schema.get("minItems")
 
 
 def person_file() -> Path:

@@ -49,6 +49,9 @@ def test_an_article_that_the_wording_brings_is_not_said_twice(pocket: Installed,
         asked = asking.request(find("locate"), [PICTURE], {"thing": thing}, pocket, Settings())
         assert words(asked).split() == "Locate the red circle.".split()
         assert '"There is no ' in (asked.grammar or "")
+    own = replace(find("locate"), schema={"type": "object"})  # as with --schema
+    held = asking.request(own, [PICTURE], {"thing": "red circle"}, pocket, Settings())
+    assert (held.schema, held.grammar) == ({"type": "object"}, None)
     asked = asking.request(find("locate"), [PICTURE], {"thing": "the cat on the mat"}, other, Settings())
     assert 'the description "the cat on the mat" in' in words(asked)
     assert (asked.schema, asked.grammar) == (find("locate").schema, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -129,3 +130,6 @@ def test_a_sentence_that_a_model_was_taught_for_nothing_is_an_empty_list() -> No
         results.read(find("locate"), "There are none.", end(), [SEEN])
     with pytest.raises(CutOff):
         results.read(find("locate"), "There is no red circle.", end("length"), [SEEN])
+    for schema in ({"type": "object"}, {"type": "array", "minItems": 1}):  # as with --schema
+        with pytest.raises(AnswerInvalid):
+            results.read(replace(find("locate"), schema=schema), "There is no red circle.", end(), [SEEN])

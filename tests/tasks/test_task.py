@@ -110,6 +110,7 @@ items = { type = "integer" }
     [
         ("prompt = 'x'", "prompt in .* stands outside"),
         ("[a]\npurpose = 'x'", "a in .* has no prompt"),
+        ("[a]\nprompt = 'x'\nnothing.pocket = 'no'", "a.nothing in .* stands for an empty list"),
         ("[a]\nprompt = ''", "a.prompt in .* is not text"),
         ("[a]\nprompt = 'x'\nprompts = 'y'", "a.prompts in .* does not exist"),
         ("[a]\nprompt = 'x'\nmin_tokens = '3'", "a.min_tokens in .* is not a whole number"),
