@@ -33,10 +33,19 @@ WHOLE_S = 300.0
 _SMALL = 64 * 2**20
 """Bytes of a file whose packets are all looked at to learn how long it is, whatever it says."""
 
-_FAR_S = 10.0
-"""In a file without an index it is searched, not read on, when the next frame is farther away."""
+_FAR_S = 4.0
+"""In a file without an index it is searched, not read on, when the next frame is farther away, and twice as far as key
+frames are from each other.
+"""
 
-_BACK_S = (0.0, 2.0, 6.0, 20.0)
+_BACK_S = (0.0, 2.0, 6.0, 20.0, 60.0, 200.0, math.inf)
+"""How far before a time a key frame is looked for that is not after it, where no index says: up to the file's begin."""
+
+_INDEXED = ("mov", "matroska", "avi", "flv")
+"""Containers that tell where their key frames are. Of others FFmpeg keeps as an index where it happened to look, and
+calls key frames what are none.
+"""
+
 _LATE_S = 0.002
 """A frame that comes so little after a time is the one that is seen then: containers round to milliseconds."""
 
@@ -79,6 +88,8 @@ class Reader:
         if not streams:
             raise InvalidPicture(f"{name} has sound and no pictures.", "Give a video, or a picture.")
         self._stream = max(streams, key=lambda each: each.width * each.height)
+        if not self._stream.width:  # FFmpeg takes no size that cannot be
+            self._refuse(ValueError("its frames have no size"))
         if self._stream.width * self._stream.height > MAX_PIXELS:
             raise self._too_large()
         self._stream.thread_type = "AUTO"
@@ -90,6 +101,9 @@ class Reader:
         self._next: VideoFrame | None = None
         self._ahead = self._decoded()
         self._ends_at = 0.0
+        self._has_index = demuxer in _INDEXED
+        self._back = 0 if self._has_index else 1
+        """Of `_BACK_S`, how far back was far enough."""
 
     @property
     def frame_s(self) -> float:
@@ -186,19 +200,23 @@ class Reader:
             return False
         wanted = int(time / self._tick) + self._start
         entries = self._stream.index_entries
-        if len(entries) and entries[-1].timestamp >= wanted:  # else it may be an index of what was read so far
+        # one that ends before may be an index of what was read so far
+        if self._has_index and len(entries) and entries[-1].timestamp >= wanted:
             place = entries.search_timestamp(wanted, backward=True)
             if place < 0 or (entries[place].timestamp - self._start) * self._tick <= here + _LATE_S:
                 return False
-        elif time - here < _FAR_S:
+        elif time - here < max(_FAR_S, 2 * _BACK_S[self._back]):
             return False
-        for back in _BACK_S:  # where the index is not exact, a later key frame may be found than was wanted
+        for back in range(self._back, len(_BACK_S)):
+            # well before the begin, since containers search by the time of decoding, and that is the earlier one
+            target = self._start + round(max(-_FAR_S, time - _BACK_S[back]) / self._tick)
             try:
-                self._container.seek(max(0, wanted - round(back / self._tick)), stream=self._stream, backward=True)
+                self._container.seek(target, stream=self._stream, backward=True)
             except self._errors:
                 continue
             self._next, self._ahead = None, self._decoded()
             if (found := self._peek()) is not None and self._time(found) <= time + _LATE_S:
+                self._back = back
                 break
         return True
 
@@ -228,7 +246,7 @@ def _is_cover(stream: Any) -> bool:
     """Whether a stream is the picture of a song, which FFmpeg calls a video too."""
     from av.stream import Disposition
 
-    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails)) or not stream.width
+    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
 
 
 def upright(frame: VideoFrame, aspect: float) -> Image.Image:
