@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gguf_vl.cli.status import Status
     from gguf_vl.engine.blocking import BlockingEngine
+    from gguf_vl.tasks.by_frame import FrameByFrame
     from gguf_vl.tasks.results import Result
     from gguf_vl.tasks.task import Task
-    from gguf_vl.types import Finished, Picture, Request
+    from gguf_vl.types import Event, Finished, Picture, Request
 
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """One request of a task, its pictures, and the engine that answers it. `model` is what a report calls it."""
+    """One request of a task, or one for each frame of a video, its pictures, and the engine that answers it. `model` is
+    what a report calls it.
+    """
 
     engine: BlockingEngine
     task: Task
-    request: Request
+    request: Request | FrameByFrame
     pictures: tuple[Picture, ...]
     status: Status
     model: str
@@ -76,7 +80,7 @@ class Answering:
         thinking_shown = streams and sys.stderr.isatty()
         answer = ""
         n_pieces = 0
-        for event in self.engine.generate(self.request):
+        for event in self._events():
             self._show_progress(event)
             if isinstance(event, Thinking) and thinking_shown:
                 sys.stderr.write(f"\x1b[2m{event.text}\x1b[0m")
@@ -93,6 +97,18 @@ class Answering:
                 end = event
         self.status.clear()
         return answer, end
+
+    def _events(self) -> Iterator[Event]:
+        from gguf_vl.types import Request
+
+        if isinstance(self.request, Request):
+            yield from self.engine.generate(self.request)
+            return
+        for number, request in enumerate(self.request.requests, 1):
+            self.status.show(f"looking at frame {number} of {len(self.request.requests)} …")
+            for event in self.engine.generate(request):
+                self.request.take(event)
+        yield from self.request.result()
 
     def _tell_end(self, end: Finished, stats: bool) -> None:
         if end.finish_reason == "length":

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from gguf_vl.media.shown import Shown
     from gguf_vl.tasks.results import Result
     from gguf_vl.tasks.task import Task
-    from gguf_vl.types import PictureLimits
+    from gguf_vl.types import PictureLimits, Request
 
 STDIN = "-"
 _DRAWN = (".png", ".jpg", ".jpeg", ".webp")
@@ -109,10 +110,12 @@ def ask(
     from gguf_vl.hardware.machine import probe
     from gguf_vl.media.pictures import MAX_BYTES
     from gguf_vl.media.shown import room, show
-    from gguf_vl.media.video import Frames
+    from gguf_vl.media.video import MOST_TOKENS, Frames
     from gguf_vl.runtime.engines import PlannedEngine
     from gguf_vl.runtime.planning import plan_chosen
     from gguf_vl.tasks import asking
+    from gguf_vl.tasks.by_frame import FrameByFrame, is_by_frame
+    from gguf_vl.types import PictureLimits
 
     wanted = Frames(every, frames, scenes)
     if question == STDIN:
@@ -124,7 +127,10 @@ def ask(
         print(f"{installed.name} was found damaged: gguf-vl verify {installed.name}", file=sys.stderr)
     for line in planned.plan.gave_way:
         print(f"To fit this machine, {line}.", file=sys.stderr)
-    if warning := asking.beyond(chosen, installed.name):
+    by_frame = is_by_frame(chosen, installed.name)
+    if by_frame:
+        wanted = replace(wanted, alone=True)
+    elif warning := asking.beyond(chosen, installed.name):
         print(warning, file=sys.stderr)
     piped = sys.stdin.buffer.read(MAX_BYTES + 1) if STDIN in sources else b""
 
@@ -136,7 +142,11 @@ def ask(
 
     def load(limits: PictureLimits, n_ctx: int) -> Shown:
         left = room(n_ctx, (question, settings.system or ""), settings.max_tokens)
-        return show([source_of(name) for name in sources], allowed(limits), left, wanted)
+        limits = allowed(limits)
+        if by_frame:  # one frame at a time is all that the context must hold
+            limits = PictureLimits(limits.min_tokens, max(limits.min_tokens, min(limits.max_tokens, left)))
+            left = MOST_TOKENS
+        return show([source_of(name) for name in sources], limits, left, wanted)
 
     limits, n_ctx = planned.plan.limits, planned.plan.load.n_ctx
     shown = load(limits, n_ctx)
@@ -156,9 +166,12 @@ def ask(
             status.clear()
             for line in shown.notes:
                 print(line, file=sys.stderr)
-            request = asking.request(
-                chosen, shown.content, given, installed, settings, extra=question, sampling=sampling, system=system
-            )
+            how: Any = {"extra": question, "sampling": sampling, "system": system}
+            request: Request | FrameByFrame
+            if by_frame:
+                request = FrameByFrame(chosen, shown.clips, given, installed, settings, **how)
+            else:
+                request = asking.request(chosen, shown.content, given, installed, settings, **how)
             answering = Answering(blocking, chosen, request, shown.pictures, status, installed.name)
             result = answering.print_json() if as_json else answering.print_text(stats=stats, as_csv=as_csv)
     if boxes:
@@ -208,8 +221,6 @@ def _is_picture(word: str) -> bool:
 
 def _task(name: str | None, schema: Path | None) -> Task:
     """The task of that name, or a question of one's own; a schema takes the place of the task's."""
-    from dataclasses import replace
-
     from gguf_vl.tasks.task import find, free
 
     asked = None
@@ -228,7 +239,7 @@ def _task(name: str | None, schema: Path | None) -> Task:
     if name is None:
         return free(asked)
     task = find(name)
-    return task if asked is None else replace(task, schema=asked, shown="json")
+    return task if asked is None else replace(task, schema=asked, shown="json", by_frame={})
 
 
 def _copied() -> list[Any]:

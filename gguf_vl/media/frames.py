@@ -279,7 +279,7 @@ def _thumbnail(frame: VideoFrame) -> np.ndarray:
 
 def _serve(job: Any, data: bytes) -> tuple[dict[str, Any], bytes]:
     """The child's side of `video.load_clip`."""
-    name, path, demuxer, every, number, scenes, min_tokens, max_tokens, budget = job
+    name, path, demuxer, every, number, scenes, alone, min_tokens, max_tokens, budget = job
     bound_memory()
     try:
         import av  # noqa: F401
@@ -288,7 +288,7 @@ def _serve(job: Any, data: bytes) -> tuple[dict[str, Any], bytes]:
             f"{name} is a video, and the reader for videos is not installed.",
             'Run: pip install "gguf-vl[video]"  (or give some of its frames as pictures).',
         ) from error
-    wanted = Frames(every, number, scenes)
+    wanted = Frames(every, number, scenes, alone)
     limits = PictureLimits(min_tokens, max_tokens)
     with io.BytesIO(data) if path is None else open(path, "rb") as file:
         return _taken(file, demuxer, name, wanted, limits, budget)

@@ -14,7 +14,7 @@ from gguf_vl.media.formats import video_in
 from gguf_vl.media.pdf import split_pages
 from gguf_vl.media.pictures import MAX_BYTES, picture_of
 from gguf_vl.media.sources import Source, read_source
-from gguf_vl.media.video import Frames, is_video, load_clip
+from gguf_vl.media.video import Clip, Frames, is_video, load_clip
 from gguf_vl.types import Picture, PictureLimits
 
 _TEMPLATE_TOKENS = 64
@@ -29,11 +29,12 @@ Content = tuple[str | Picture, ...]
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What a message shows before its question, in order: pictures, and captions before those that need one. `notes`
-    are lines for the person, of what was left out for want of room.
+    are lines for the person, of what was left out for want of room. `clips` are the videos among it.
     """
 
     content: Content
     notes: tuple[str, ...] = ()
+    clips: tuple[Clip, ...] = ()
 
     @property
     def pictures(self) -> tuple[Picture, ...]:
@@ -60,11 +61,12 @@ def show(sources: Sequence[Source], limits: PictureLimits, budget: int, frames: 
     """
     found = [_look(each, limits) for each in sources]
     long = [each for each in found if not isinstance(each, Picture)]
-    if frames is not None and frames != Frames() and not any(isinstance(each, _Video) for each in long):
+    if frames is not None and not frames.is_default and not any(isinstance(each, _Video) for each in long):
         raise UsageError("Frames are chosen, and no video is given.", "Leave out --every, --frames and --scenes.")
     budget -= sum(each.tokens + documents.CAPTION_TOKENS for each in found if isinstance(each, Picture))
     content: list[str | Picture] = []
     notes: list[str] = []
+    clips: list[Clip] = []
     waiting = len(long)
     for each in found:
         if isinstance(each, Picture):
@@ -76,16 +78,14 @@ def show(sources: Sequence[Source], limits: PictureLimits, budget: int, frames: 
             parts, note, around = pages.shown, pages.note, documents.CAPTION_TOKENS
         else:
             clip = load_clip(each.source, limits, share, frames, name=each.name)
-            parts, note, around = (
-                tuple((step.caption, step.picture) for step in clip.steps),
-                clip.note,
-                video.CAPTION_TOKENS,
-            )
+            clips.append(clip)
+            parts = tuple((step.caption, step.picture) for step in clip.steps)
+            note, around = clip.note, video.CAPTION_TOKENS
         budget -= sum(picture.tokens + around for _, picture in parts)
         waiting -= 1
         content += [part for pair in parts for part in pair if part]
         notes += [note] if note else []
-    return Shown(tuple(content), tuple(notes))
+    return Shown(tuple(content), tuple(notes), tuple(clips))
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,12 +44,14 @@ _THIS = "gguf_vl.media.frames"
 class Frames:
     """Which frames of a video are wanted: one every so many seconds, so many in all, or the first of every scene.
 
-    With none of these it is one every `EVERY_S` seconds. Raises UsageError for two of them, and for less than nothing.
+    With none of these it is one every `EVERY_S` seconds. They come in pairs, or each `alone` as those of scenes do.
+    Raises UsageError for two ways to choose, and for less than nothing.
     """
 
     every: float | None = None
     number: int | None = None
     scenes: bool = False
+    alone: bool = False
 
     def __post_init__(self) -> None:
         if (self.every is not None) + (self.number is not None) + self.scenes > 1:
@@ -61,8 +63,8 @@ class Frames:
 
     @property
     def is_default(self) -> bool:
-        """Whether nothing is asked for."""
-        return self == Frames()
+        """Whether no way to choose them is asked for."""
+        return (self.every, self.number, self.scenes) == (None, None, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ def load_clip(
         wanted.every,
         wanted.number,
         wanted.scenes,
+        wanted.alone,
         limits.min_tokens,
         limits.max_tokens,
         budget,
@@ -181,9 +184,10 @@ def sample(
     else:
         times = _times(last, wanted)
         n_wanted = len(times)
-        if -(-n_wanted // 2) > room:
-            times = _evenly(last, 2 * room)
-        steps = [tuple(times[at : at + 2]) for at in range(0, len(times), 2)]
+        of_step = 1 if wanted.alone else 2
+        if -(-n_wanted // of_step) > room:
+            times = _evenly(last, of_step * room)
+        steps = [tuple(times[at : at + of_step]) for at in range(0, len(times), of_step)]
     tokens = max(floor, min(most, budget // len(steps) - CAPTION_TOKENS))
     return Sampled(tuple(steps), tokens, n_wanted)
 
@@ -217,5 +221,6 @@ def _note(name: str, said: dict[str, float], wanted: Frames) -> str:
     if shown < asked and wanted.scenes:
         notes.append(f"{shown} of {asked} scenes fit the context")
     elif shown < asked:
-        notes.append(f"{shown} of {asked} frames fit the context, one every {duration / shown:.2g} seconds")
+        fit = "are looked at" if wanted.alone else "fit the context"
+        notes.append(f"{shown} of {asked} frames {fit}, one every {duration / shown:.2g} seconds")
     return f"{name}: {'; '.join(notes)}." if notes else ""

@@ -40,6 +40,10 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_text, value))
+
+
 _TABLE = _Rule(lambda value: isinstance(value, dict), "a table")
 _TEXTS = _Rule(lambda value: isinstance(value, dict) and all(map(_is_text, value.values())), "a table of texts")
 _RULES: Mapping[str, _Rule] = {
@@ -61,6 +65,10 @@ _RULES: Mapping[str, _Rule] = {
     "shown": _Rule(lambda value: value in get_args(Shown), f"one of {', '.join(get_args(Shown))}"),
     "wordings": _TEXTS,
     "nothing": _TEXTS,
+    "by_frame": _Rule(
+        lambda value: isinstance(value, dict) and all(map(_is_list_of_texts, value.values())),
+        "a table of lists of texts",
+    ),
 }
 
 
@@ -103,7 +111,14 @@ def _task(name: str, table: Any, path: Path) -> Task:
         for each, given in table.get("parameters", {}).items()
     )
     wordings, nothing = table.get("wordings", {}), table.get("nothing", {})
-    texts = (table["prompt"], table.get("system", ""), *wordings.values(), *nothing.values())
+    by_frame = table.get("by_frame", {})
+    texts = (
+        table["prompt"],
+        table.get("system", ""),
+        *wordings.values(),
+        *nothing.values(),
+        *(text for each in by_frame.values() for text in each),
+    )
     _check_placeholders(name, texts, parameters, path)
     purpose: str = table.get("purpose", name)
     return Task(
@@ -121,6 +136,7 @@ def _task(name: str, table: Any, path: Path) -> Task:
         shown=table.get("shown", "text" if schema is None else "json"),
         wordings={model: text.strip() for model, text in wordings.items()},
         nothing={model: text.strip() for model, text in nothing.items()},
+        by_frame={model: tuple(text.strip() for text in each) for model, each in by_frame.items()},
     )
 
 

@@ -40,7 +40,9 @@ class Task:
     `types.Sampling`. `min_tokens` is the image tokens that small pictures are enlarged to, `n_pictures` the least and
     the most pictures. `shown` says what the answer is, `wordings` have another prompt for a model by its name, where
     one is known to be better. `nothing` has the sentence with which a model by its name was taught to say that there is
-    nothing, where the schema is a list: it may stand in the place of the empty one.
+    nothing, where the schema is a list: it may stand in the place of the empty one. `by_frame` has,
+    for a model that never learnt what happens in time, what it is asked about each frame of a video by itself (see
+    `by_frame.FrameByFrame`): the first, or the last where parameters are given.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Task:
     shown: Shown = "text"
     wordings: Mapping[str, str] = field(default_factory=dict)
     nothing: Mapping[str, str] = field(default_factory=dict)
+    by_frame: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def says_nothing(self, answer: str) -> bool:
         """Whether an answer is one of the sentences for nothing, whatever it was asked about, and may be one."""

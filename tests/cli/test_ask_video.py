@@ -13,7 +13,7 @@ from gguf_vl.engine.client import Engine
 from gguf_vl.media.video import Frames, load_clip
 from gguf_vl.types import EngineSettings, Message, Request, Sampling, Text
 from tests.cli.command import SHAPES, gguf_vl
-from tests.media.clips import clip, steady
+from tests.media.clips import MOVING, clip, moving, steady
 from tests.scenes import POCKET_LIMITS, scene
 
 RED, BLUE, GREEN = (scene(thing).picture for thing in ("red circle", "blue star", "green square"))
@@ -113,3 +113,59 @@ def test_pocket_tells_frame_by_frame_what_appears_and_where_it_moves(tmp_path: P
         one = load_clip(tmp_path / "a.mp4", POCKET_LIMITS, 4000, Frames(scenes=True))
         starts = [step.time for step in one.steps if says(step.picture, "Is there a blue star?") == "yes"]
         assert starts == [1.0, 2.0]
+
+
+# --- the timeline
+
+
+@pytest.fixture(scope="module")
+def moves(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(clip(tmp_path_factory.mktemp("moves") / "moves.mp4", moving()))
+
+
+def timeline(*words: str) -> list[tuple[float, float, str]]:
+    """What `ask --task timeline` says happens from when to when."""
+    return [(each["start"], each["end"], each["event"]) for each in json.loads(asked("--task", "timeline", *words))]
+
+
+def test_a_timeline_says_what_appears_moves_and_goes_and_when(moves: str) -> None:
+    """A change that falls between two frames is told of the later one."""
+    for every in (0.5, 0.1):
+        found = timeline(moves, "--every", str(every))
+        assert [event for _, _, event in found] == [event for _, event in MOVING]
+        for (start, _, _), (truth, _) in zip(found, MOVING, strict=True):
+            # pocket's places are right to a patch of 32 pixels or better: the circle goes 16 in a tenth of a second
+            assert truth - 0.1 <= start <= truth + every, (start, truth)
+        assert [end for _, end, _ in found] == [*(start for start, _, _ in found[1:]), 6.0]
+    for flags in (["--every", "1"], ["--scenes"]):
+        assert [start for start, _, _ in timeline(moves, *flags)] == [0.0, 1.0, 3.0, 5.0]
+
+
+def test_a_timeline_looks_for_what_is_asked_for(moves: str) -> None:
+    assert timeline(moves, "-p", "events=blue square") == [
+        (0.0, 3.0, "There is no blue square."),
+        (3.0, 5.0, "bottom center"),
+        (5.0, 6.0, "There is no blue square."),
+    ]
+
+
+def test_a_timeline_is_one_object_as_any_task_is(moves: str) -> None:
+    done = gguf_vl("ask", "--json", "--task", "timeline", "-m", "pocket", moves)
+    told = json.loads(done.stdout)
+    assert (told["task"], told["finish_reason"]) == ("timeline", "stop")
+    assert [each["end"] for each in told["fields"]][-1] == 6.0
+    # 12 frames, of which those from 0.5 s, and from 1.5 and 2 s, look as the one before
+    assert 0 < told["usage"]["image_tokens"] <= 12 * 64
+
+
+def test_what_came_of_a_timeline_that_was_cut_off_is_told_and_is_no_timeline(moves: str) -> None:
+    done = gguf_vl("ask", "--task", "timeline", "--max-tokens", "3", "-m", "pocket", moves)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert "cut off" in done.stderr.decode()
+
+
+def test_a_timeline_is_of_one_video(moves: str) -> None:
+    for given in ((moves, moves), (SHAPES,)):
+        done = gguf_vl("ask", "--task", "timeline", "-m", "pocket", *given)
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert "one video" in done.stderr.decode()

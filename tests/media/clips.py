@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from PIL import Image
+from PIL import Image, ImageDraw
 
 Drawn = tuple[float, Image.Image]
 """When a frame begins to be seen, in seconds, and the frame."""
@@ -49,3 +49,32 @@ def steady(pictures: Sequence[Image.Image], each_s: float, *, rate: int = 10) ->
     """Frames at a steady rate that show each of the pictures for so many seconds."""
     n = round(each_s * rate)
     return [((place * n + step) / rate, picture) for place, picture in enumerate(pictures) for step in range(n)]
+
+
+MOVING = (
+    (0.0, "The picture is empty."),
+    (1.0, "A red circle in the middle left."),
+    (2.23, "A red circle in the center."),
+    (3.0, "A red circle in the center, a blue square in the bottom center."),
+    (4.27, "A red circle in the middle right, a blue square in the bottom center."),
+    (5.0, "A red circle in the middle right."),
+)
+"""When what begins to be seen in the drawing `moving`, in pocket's words; its places are thirds of the picture."""
+
+
+def moving() -> list[Drawn]:
+    """Six seconds, ten frames each: a red circle appears on the left at 1 s, goes to the middle from 2 to 2.5 s and to
+    the right from 4 to 4.5 s. From 3 to 5 s there is a blue square at the bottom.
+    """
+    frames: list[Drawn] = []
+    for step in range(60):
+        time = step / 10
+        picture = Image.new("RGB", (256, 256), "white")
+        draw = ImageDraw.Draw(picture)
+        if time >= 1:
+            x = 50 + 156 * (min(0.5, max(0.0, time - 2)) + min(0.5, max(0.0, time - 4)))
+            draw.ellipse((x - 30, 98, x + 30, 158), fill=(225, 30, 40))
+        if 3 <= time < 5:
+            draw.rectangle((98, 190, 158, 250), fill=(35, 80, 220))
+        frames.append((time, picture))
+    return frames

@@ -82,6 +82,7 @@ n_pictures = [1, 3]
 schema = '{"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}'
 parameters.detail = { help = "how exactly", default = "roughly" }
 wordings."2b" = "Plant?"
+by_frame.pocket = ["Is there a plant?"]
 
 [describe]
 purpose = "Mine"
@@ -99,6 +100,7 @@ items = { type = "integer" }
     assert (plant.purpose, plant.shown, plant.n_pictures) == ("plant", "json", (1, 3))
     assert plant.schema["required"] == ["name"]
     assert plant.is_beyond("pocket")
+    assert plant.by_frame == {"pocket": ("Is there a plant?",)}
     assert find("describe").purpose == "Mine"
     assert find("by-table").schema == {"type": "array", "items": {"type": "integer"}}
     assert find("receipt").schema
@@ -124,6 +126,8 @@ items = { type = "integer" }
         ("[a]\nprompt = 'x'\nsampling = {temperature = 'hot'}", "a.sampling.temperature in .* is not a number"),
         ("[a]\nprompt = 'x'\nparameters.y = 3", "a.parameters.y in .* is not a table"),
         ("[a]\nprompt = 'x'\nparameters.y = {hint = 'z'}", "a.parameters.y.hint in .* does not exist"),
+        ("[a]\nprompt = 'x'\nby_frame.pocket = 'y'", "a.by_frame in .* is not a table of lists"),
+        ("[a]\nprompt = 'x'\nby_frame.pocket = ['y', '{z}']", r"a in .* speaks of \{z\}"),
         ("[A b]\nprompt = 'x'", "are not TOML"),
         ("['A b']\nprompt = 'x'", "no name that can be typed"),
     ],
