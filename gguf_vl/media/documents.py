@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from gguf_vl.errors import UsageError
 from gguf_vl.media.formats import is_pdf, is_tiff
-from gguf_vl.media.pdf import check_page, pages_in, several_of, split_pages
+from gguf_vl.media.pdf import PAGES, check_page, pages_in, several_of, split_pages
 from gguf_vl.media.pictures import MAX_BYTES, MAX_PIXELS, picture_of, tiff_pages
-from gguf_vl.media.sources import Source, read_source
+from gguf_vl.media.sources import Source, on_one_line, read_source
 from gguf_vl.types import Picture, PictureLimits
 
 READABLE_TOKENS = 512
@@ -33,11 +33,12 @@ class Document:
 @dataclass(frozen=True, slots=True)
 class Pages:
     """Pages as the model sees them, each with its caption, empty where it is the only one. `note` says in a line what
-    was left out or shrunk, empty where nothing was.
+    was left out or shrunk, empty where nothing was; `left` are the numbers of those left out.
     """
 
     shown: tuple[tuple[str, Picture], ...]
     note: str = ""
+    left: tuple[int, ...] = ()
 
 
 def open_document(source: Source, *, max_bytes: int = MAX_BYTES) -> Document | None:
@@ -53,7 +54,11 @@ def open_document(source: Source, *, max_bytes: int = MAX_BYTES) -> Document | N
 
 
 def document_in(data: bytes, name: str, asked: str | None = None) -> Document | None:
-    """As `open_document`, of a file's bytes and the pages that are asked for, None for all."""
+    """As `open_document`, of a file's bytes and the pages that are asked for, None for all. Raises UsageError for what
+    are no pages.
+    """
+    if asked is not None and not PAGES.fullmatch(asked):
+        raise UsageError(f"{on_one_line(asked)!r} are no pages.", "Name them as 2-5,8.")
     if is_pdf(data):
         n_pages = pages_in(data, name)
     elif is_tiff(data):
@@ -64,7 +69,7 @@ def document_in(data: bytes, name: str, asked: str | None = None) -> Document | 
     return Document(name, data, numbers, n_pages)
 
 
-def load_pages(document: Document, limits: PictureLimits, budget: int) -> Pages:
+def load_pages(document: Document, limits: PictureLimits, budget: int, *, max_pixels: int = MAX_PIXELS) -> Pages:
     """The pages of a document that fit `budget` tokens, each within `limits`.
 
     Where they don't fit in full sharpness, all are drawn smaller, with no fewer than `READABLE_TOKENS` tokens; then the
@@ -72,27 +77,27 @@ def load_pages(document: Document, limits: PictureLimits, budget: int) -> Pages:
     """
     numbers = document.numbers
     if len(numbers) == 1:
-        return Pages((("", _drawn(document, numbers, limits)[0]),))
+        return Pages((("", _drawn(document, numbers, limits, max_pixels)[0]),))
     floor = max(limits.min_tokens, min(READABLE_TOKENS, limits.max_tokens))
     fit = max(1, min(len(numbers), budget // (floor + CAPTION_TOKENS)))
     tokens = max(floor, min(limits.max_tokens, budget // fit - CAPTION_TOKENS))
     kept, left = numbers[:fit], numbers[fit:]
-    pictures = _drawn(document, kept, PictureLimits(limits.min_tokens, tokens))
+    pictures = _drawn(document, kept, PictureLimits(limits.min_tokens, tokens), max_pixels)
     # only a page that would have had more is smaller for it
     shrunk = tokens < limits.max_tokens and any(picture.tokens > 0.9 * tokens for picture in pictures)
     captions = [f"Page {number}:" for number in kept]
     note = _note(document, kept, left, tokens if shrunk else None)
-    return Pages(tuple(zip(captions, pictures, strict=True)), note)
+    return Pages(tuple(zip(captions, pictures, strict=True)), note, left)
 
 
-def _drawn(document: Document, numbers: Sequence[int], limits: PictureLimits) -> list[Picture]:
+def _drawn(document: Document, numbers: Sequence[int], limits: PictureLimits, max_pixels: int) -> list[Picture]:
     name = os.path.basename(document.name)
     if is_pdf(document.data):
         pngs = several_of(document.data, document.name, numbers, limits)
         named = zip(pngs, numbers, strict=True)
         return [picture_of(png, f"{name}#{number}", limits) for png, number in named]
     places = tiff_pages(document.data, document.name)
-    return [picture_of(document.data, f"{name}#{number}", limits, MAX_PIXELS, places[number - 1]) for number in numbers]
+    return [picture_of(document.data, f"{name}#{number}", limits, max_pixels, places[number - 1]) for number in numbers]
 
 
 def _note(document: Document, kept: Sequence[int], left: Sequence[int], tokens: int | None) -> str:

@@ -279,7 +279,7 @@ def _thumbnail(frame: VideoFrame) -> np.ndarray:
 
 def _serve(job: Any, data: bytes) -> tuple[dict[str, Any], bytes]:
     """The child's side of `video.load_clip`."""
-    name, path, demuxer, every, number, scenes, alone, min_tokens, max_tokens, budget = job
+    name, path, demuxer, every, number, scenes, alone, min_tokens, max_tokens, budget, most_steps = job
     bound_memory()
     try:
         import av  # noqa: F401
@@ -291,11 +291,11 @@ def _serve(job: Any, data: bytes) -> tuple[dict[str, Any], bytes]:
     wanted = Frames(every, number, scenes, alone)
     limits = PictureLimits(min_tokens, max_tokens)
     with io.BytesIO(data) if path is None else open(path, "rb") as file:
-        return _taken(file, demuxer, name, wanted, limits, budget)
+        return _taken(file, demuxer, name, wanted, limits, budget, most_steps)
 
 
 def _taken(
-    file: IO[bytes], demuxer: str, name: str, wanted: Frames, limits: PictureLimits, budget: int
+    file: IO[bytes], demuxer: str, name: str, wanted: Frames, limits: PictureLimits, budget: int, most_steps: int
 ) -> tuple[dict[str, Any], bytes]:
     def opened(**options: bool) -> Reader:
         file.seek(0)
@@ -319,7 +319,7 @@ def _taken(
         if wanted.scenes:
             with opened(only_key_frames=duration > WHOLE_S) as reader:
                 found = scene_starts((time, _thumbnail(frame)) for time, frame in reader.all())
-        plan = sample(max(0.0, duration - frame_s), wanted, natural, budget, found)
+        plan = sample(max(0.0, duration - frame_s), wanted, natural, budget, found, most_steps)
         size = fit_size(*original, PictureLimits(limits.min_tokens, plan.tokens))
         with opened() as reader:
             taken = [

@@ -25,7 +25,8 @@ MAX_DPI = 200
 MAX_BYTES = 128 * 2**20
 """Bytes of a document."""
 
-_PAGES = re.compile(r"[0-9]{1,9}(-[0-9]{0,9})?(,[0-9]{1,9}(-[0-9]{0,9})?)*")
+PAGES = re.compile(r"[0-9]{1,9}(-[0-9]{0,9})?(,[0-9]{1,9}(-[0-9]{0,9})?)*")
+"""How pages are named: 3, 2-5,8 or 7-."""
 _THIS = "gguf_vl.media.pdf"
 _POINTS_PER_INCH = 72
 _MAX_SIDE = 20_000
@@ -40,7 +41,7 @@ def split_pages(source: Source) -> tuple[Source, str | None]:
     """
     if isinstance(source, (str, os.PathLike)):
         file, _, pages = os.fspath(source).rpartition("#")
-        if _PAGES.fullmatch(pages) and os.path.isfile(file) and not os.path.exists(source):
+        if PAGES.fullmatch(pages) and os.path.isfile(file) and not os.path.exists(source):
             return file, pages
     return source, None
 

@@ -118,10 +118,18 @@ def is_video(path: Path) -> bool:
 
 
 def load_clip(
-    source: Path | bytes, limits: PictureLimits, budget: int, frames: Frames | None = None, *, name: str = "The video"
+    source: Path | bytes,
+    limits: PictureLimits,
+    budget: int,
+    frames: Frames | None = None,
+    *,
+    name: str = "The video",
+    most_steps: int = MOST_FRAMES,
+    timeout_s: float | None = None,
 ) -> Clip:
     """The frames of the video in a file, or in its bytes, which a message calls `name`; its steps take `budget` tokens
-    at most, captions included, but for a single one.
+    at most, captions included, but for a single one; there are `most_steps` at most. Reading may take `timeout_s`
+    seconds, else `TIMEOUT_S`.
 
     Frames come upright and in the shape in which they are shown, by their own timestamps. The file is read in a
     process of its own, and never as a whole where it can be searched. Raises InvalidPicture for what is no video, is
@@ -150,9 +158,10 @@ def load_clip(
         limits.min_tokens,
         limits.max_tokens,
         budget,
+        most_steps,
     ]
     instead = "give fewer seconds of it, or fewer --frames"
-    said, rgb = in_child(_THIS, job, data, "video", name, timeout_s=TIMEOUT_S, instead=instead)
+    said, rgb = in_child(_THIS, job, data, "video", name, timeout_s=timeout_s or TIMEOUT_S, instead=instead)
     size, original = (int(said["size"][0]), int(said["size"][1])), tuple(said["original_size"])
     steps, start = [], 0
     for times in said["times"]:
@@ -164,18 +173,24 @@ def load_clip(
 
 
 def sample(
-    last: float, wanted: Frames, limits: PictureLimits, budget: int, scenes: Sequence[tuple[float, float]] = ()
+    last: float,
+    wanted: Frames,
+    limits: PictureLimits,
+    budget: int,
+    scenes: Sequence[tuple[float, float]] = (),
+    most_steps: int = MOST_FRAMES,
 ) -> Sampled:
     """When frames are taken of a video whose last is seen at `last` seconds, and how large they are.
 
     `limits` are the image tokens of a frame, the most being what one has in full size. Where the frames do not fit
-    `budget` tokens in all, they get smaller, down to `STEP_TOKENS`; then there are fewer, as far apart from each other.
+    `budget` tokens in all, they get smaller, down to `STEP_TOKENS`; then there are fewer, as far apart from each other,
+    and so where they would make more than `most_steps`.
     Of `scenes`, (seconds, how great the change is), those of the greatest change are kept, and the first.
     """
     most = max(limits.min_tokens, min(limits.max_tokens, STEP_TOKENS.max_tokens))
     floor = max(limits.min_tokens, min(most, STEP_TOKENS.min_tokens))
     budget = min(budget, MOST_TOKENS)
-    room = max(1, budget // (floor + CAPTION_TOKENS))
+    room = max(1, min(most_steps, budget // (floor + CAPTION_TOKENS)))
     if wanted.scenes:
         kept = sorted(scenes[1:], key=lambda scene: -scene[1])[: room - 1]
         pairs = [(time,) for time in sorted({scenes[0][0], *(time for time, _ in kept)})]

@@ -7,16 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gguf_vl.media.video import Frames
 from gguf_vl.tasks.task import Task
 from gguf_vl.types import Call, Detail, Role, Tool, ToolChoice
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A picture as a client names it: a `data:` URI, an uploaded one's id, a URL, or its bytes."""
+    """A picture, document or video as a client names it: a `data:` URI, an uploaded one's id, a URL, or its bytes. Of a
+    document the `pages` are meant ("2-5,8"), all where that is None, of a video the `frames`. `name` is the client's.
+    """
 
     source: str | bytes = field(repr=False)
     detail: Detail | None = None
+    pages: str | None = None
+    frames: Frames | None = None
+    name: str = ""
 
 
 def base64_or_named(picture: str) -> Shown:

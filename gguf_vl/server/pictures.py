@@ -1,28 +1,55 @@
-"""From what a client calls a picture to the picture: nothing on this machine is opened that was not allowed."""
+"""From what a client calls a picture, a document or a video to what a model sees: nothing on this machine is opened
+that was not allowed.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import ParamSpec, TypeVar
 
-from gguf_vl.errors import InvalidPicture
+from gguf_vl.errors import DoesNotFit, InvalidPicture, UsageError
+from gguf_vl.media.documents import Document, document_in, load_pages, spelled
+from gguf_vl.media.formats import is_pdf, is_tiff, video_in
 from gguf_vl.media.pictures import load_picture
 from gguf_vl.media.resize import limits_for
-from gguf_vl.media.sources import decode_data_uri
-from gguf_vl.server.asked import Shown, Turn
+from gguf_vl.media.sources import decode_data_uri, on_one_line
+from gguf_vl.media.video import MOST_TOKENS, Clip, Frames, load_clip
+from gguf_vl.server.asked import Shown
 from gguf_vl.server.failures import TooManyPictures
 from gguf_vl.server.uploads import PREFIX, Uploads
-from gguf_vl.types import Detail, Message, Picture, PictureLimits
+from gguf_vl.types import Detail, Picture, PictureLimits
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+VIDEO_S = 60.0
+"""Seconds that reading a client's video may take."""
+_FOR_PICTURES = 3
+"""Quarters of the context that documents and videos may fill: no more than the engine leaves for an answer, and the
+same in every turn of a talk, so that what was computed for one is of use for the next.
+"""
+_READERS = ThreadPoolExecutor(2, thread_name_prefix="documents and videos")
+"""Those that run in processes of their own, which may take gigabytes: so many at once, whoever waits for them still."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
 """The bytes behind a URL that the operator allows. Raises `InvalidPicture` for any other."""
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What a model sees of something that was shown: pictures, with captions before them; of a video the `clip` too."""
+
+    content: tuple[str | Picture, ...]
+    clip: Clip | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Pictures:
     """Reads what clients show. `detail` is for those who ask for none, `max_bytes` and `max_pixels` are one picture's,
-    `most` is how many a request may have.
+    `most` is how many a request may have, pages and steps of videos among them.
     """
 
     uploads: Uploads
@@ -32,30 +59,81 @@ class Pictures:
     max_pixels: int
     most: int
 
-    async def messages(self, turns: tuple[Turn, ...], limits: PictureLimits) -> tuple[Message, ...]:
-        """The turns, with their pictures as a model of these limits sees them.
+    async def read(
+        self, shown: Sequence[tuple[Shown, PictureLimits]], n_ctx: int, *, alone: bool = False
+    ) -> list[Seen]:
+        """What a request shows, each within its own limits, for a model with a context of `n_ctx` tokens: of documents
+        and videos what three quarters of it hold beside the pictures. Frames come in pairs, or each `alone` for a
+        request of its own.
 
-        Raises `InvalidPicture`, `TooManyPictures`.
+        Raises `InvalidPicture`, `UsageError`, `TooManyPictures` (pages are pictures too), and `DoesNotFit` for a
+        document whose pages do not all fit: nothing is left out unsaid.
         """
-        self.check(sum(isinstance(part, Shown) for turn in turns for part in turn.content))
-        return tuple([await self._message(turn, limits) for turn in turns])
+        self.check(len(shown))
+        found = [await self._look(each, allowed) for each, allowed in shown]
+        long = [each for each in found if not isinstance(each, Picture)]
+        n_pictures = sum(len(each.numbers) if isinstance(each, Document) else 1 for each in found)
+        self.check(n_pictures)
+        n_videos = sum(isinstance(each, bytes) for each in found)
+        left = _FOR_PICTURES * n_ctx // 4 - sum(each.tokens for each in found if isinstance(each, Picture))
+        seen: list[Seen] = []
+        for each, (named, allowed) in zip(found, shown, strict=True):
+            if isinstance(each, Picture):
+                seen.append(Seen((each,)))
+            elif isinstance(each, Document):
+                seen.append(await _in_turn(self._pages, each, allowed, left // len(long)))
+            else:
+                steps = (self.most - n_pictures) // n_videos + 1
+                if alone:  # one frame at a time is all that the context must hold
+                    most = max(allowed.min_tokens, min(allowed.max_tokens, left))
+                    allowed = PictureLimits(allowed.min_tokens, most)
+                budget = MOST_TOKENS if alone else left // len(long)
+                frames = replace(named.frames or Frames(), alone=alone)
+                seen.append(await _in_turn(_clip, each, allowed, budget, frames, named.name, steps))
+        return seen
 
     def check(self, n: int) -> None:
         """Raise `TooManyPictures` for more than one request may have."""
         if n > self.most:
-            raise TooManyPictures(f"The request has {n} pictures, and {self.most} are taken.", "Send fewer.")
+            raise TooManyPictures(
+                f"The request has {n} pictures, and {self.most} are taken.", "Send fewer; a page is one too."
+            )
 
-    async def _message(self, turn: Turn, limits: PictureLimits) -> Message:
-        content = [part if isinstance(part, str) else await self.picture(part, limits) for part in turn.content]
-        return Message(turn.role, tuple(content), turn.calls)
+    async def _look(self, shown: Shown, allowed: PictureLimits) -> Picture | Document | bytes:
+        """A picture, read; a document, counted; a video's bytes."""
+        data = await self._bytes(shown.source)
+        if len(data) > self.max_bytes:
+            raise InvalidPicture(f"A file is larger than the {self.max_bytes >> 20} MiB that are taken.", "Send less.")
+        name = on_one_line(shown.name)
+        if video_in(data[:1024]):
+            return data
+        if is_pdf(data) or is_tiff(data):
+            document = await _in_turn(document_in, data, name or "The document", shown.pages)
+            if document is not None and (is_pdf(data) or document.n_pages > 1):
+                return document
+        elif shown.pages is not None:
+            raise UsageError(f"{name or 'A file'} is no document, and has no pages.", "Leave out its pages.")
+        return await self._decoded(data, allowed)
+
+    def _pages(self, document: Document, allowed: PictureLimits, budget: int) -> Seen:
+        pages = load_pages(document, allowed, budget, max_pixels=self.max_pixels)
+        if pages.left:
+            fit = spelled(document.numbers[: len(pages.shown)])
+            raise DoesNotFit(
+                f"{document.name} has {document.n_pages} pages, and of those that are wanted {fit} fit the context.",
+                f'Send it with "pages": "{fit}", or have the operator give a larger --ctx.',
+            )
+        return Seen(tuple(part for pair in pages.shown for part in pair if part))
+
+    def allowed(self, shown: Shown, limits: PictureLimits) -> PictureLimits:
+        """The image tokens that a picture of this detail may have."""
+        return limits_for(shown.detail or self.detail, limits)
 
     async def picture(self, shown: Shown, limits: PictureLimits) -> Picture:
-        """One picture. Raises `InvalidPicture`."""
-        return await self.within(shown, limits_for(shown.detail or self.detail, limits))
+        """One picture, and nothing else. Raises `InvalidPicture`."""
+        return await self._decoded(await self._bytes(shown.source), self.allowed(shown, limits))
 
-    async def within(self, shown: Shown, allowed: PictureLimits) -> Picture:
-        """One picture, of so many tokens whatever its detail. Raises `InvalidPicture`."""
-        data = await self._bytes(shown.source)
+    async def _decoded(self, data: bytes, allowed: PictureLimits) -> Picture:
         return await asyncio.to_thread(
             load_picture, data, allowed, max_pixels=self.max_pixels, max_bytes=self.max_bytes
         )
@@ -73,3 +151,13 @@ class Pictures:
             "A picture is neither a data: URI nor the id of one that was uploaded.",
             "Send data:image/png;base64, followed by the whole file in base64.",
         )
+
+
+def _clip(data: bytes, allowed: PictureLimits, budget: int, frames: Frames, name: str, most_steps: int) -> Seen:
+    name = on_one_line(name) or "The video"
+    clip = load_clip(data, allowed, budget, frames, name=name, most_steps=most_steps, timeout_s=VIDEO_S)
+    return Seen(tuple(part for step in clip.steps for part in (step.caption, step.picture)), clip)
+
+
+async def _in_turn(work: Callable[P, T], *given: P.args, **more: P.kwargs) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_READERS, lambda: work(*given, **more))

@@ -19,11 +19,12 @@ from gguf_vl.server.asked import Asked, Shown, Turn
 from gguf_vl.server.failures import TimedOut, Unavailable
 from gguf_vl.server.gate import Gate, ending
 from gguf_vl.server.models import Models
-from gguf_vl.server.pictures import Pictures
+from gguf_vl.server.pictures import Pictures, Seen
 from gguf_vl.server.record import current
 from gguf_vl.tasks import asking
+from gguf_vl.tasks.by_frame import FrameByFrame, is_by_frame
 from gguf_vl.tasks.task import Task
-from gguf_vl.types import Embedding, Event, Finished, Message, Picture, Request, Sampling, Text, Usage
+from gguf_vl.types import Embedding, Event, Finished, Message, Picture, PictureLimits, Request, Sampling, Text, Usage
 
 T = TypeVar("T")
 
@@ -83,7 +84,11 @@ class Service:
                 record.model = installed.name
                 request = await self._request(asked, installed, engine)
                 texts = [""] * asked.n
-                async with aclosing(answers(engine, request, asked.n)) as events:
+                if isinstance(request, FrameByFrame):
+                    coming = _each_frame(engine, request, asked.n)
+                else:
+                    coming = answers(engine, request, asked.n)
+                async with aclosing(coming) as events:
                     async for number, event in events:
                         record.take(event)
                         if asked.boxes and isinstance(event, Text):
@@ -116,7 +121,10 @@ class Service:
     async def count(self, asked: Asked) -> Usage:
         """The tokens of a request's prompt."""
         async with self._using(asked.model) as (installed, engine):
-            return await engine.count(await self._request(asked, installed, engine))
+            request = await self._request(asked, installed, engine)
+            if isinstance(request, FrameByFrame):
+                raise UsageError("A task that is done frame by frame is no single prompt.", "Count a message's tokens.")
+            return await engine.count(request)
 
     async def tokenize(self, model: str, text: str) -> tuple[tuple[int, bytes], ...]:
         """The tokens of a text, each with its bytes."""
@@ -188,21 +196,27 @@ class Service:
                 raise Unavailable(error.what, error.fix) from error
             yield engine
 
-    async def _request(self, asked: Asked, installed: Installed, engine: Engine) -> Request:
-        shown = [part for turn in asked.turns for part in turn.content if isinstance(part, Shown)]
+    async def _request(self, asked: Asked, installed: Installed, engine: Engine) -> Request | FrameByFrame:
+        shown = [(part, turn) for turn in asked.turns for part in turn.content if isinstance(part, Shown)]
         self.pictures.check(len(shown))
         self._check_length(sum(_n_bytes(text) for turn in asked.turns for text in _texts(turn)), engine)
+        by_frame = asked.task is not None and is_by_frame(asked.task, installed.name)
+        allowed = [(part, self._allowed(part, turn.task, engine)) for part, turn in shown]
+        seen = iter(await self.pictures.read(allowed, engine.settings.n_ctx, alone=by_frame))
         rules: tuple[Message, ...] = (Message("system", (self.settings.system,)),) if self.settings.system else ()
         messages: list[Message] = []
         task: Request | None = None
         for turn in asked.turns:
             task = None
+            content = [part if isinstance(part, str) else next(seen) for part in turn.content]
+            if by_frame and turn is asked.turns[-1]:
+                return self._by_frame(turn, content, asked, installed)
             if turn.task:
-                task = await self._task(turn.task, turn, messages, asked, installed, engine)
+                task = self._task(turn.task, turn, content, messages, asked, installed)
                 rules = task.messages[:-1]  # it holds for what is asked behind it, too
                 messages.append(task.messages[-1])
             else:
-                messages += await self.pictures.messages((turn,), engine.settings.limits)
+                messages.append(Message(turn.role, _content(content), turn.calls))
         if any(turn.role == "system" for turn in asked.turns):
             rules = ()
         return Request(
@@ -214,26 +228,44 @@ class Service:
             **{**asked.options, **({"schema": task.schema, "grammar": task.grammar} if task else {})},
         )
 
-    async def _task(
-        self, task: Task, turn: Turn, before: Sequence[Message], asked: Asked, installed: Installed, engine: Engine
+    def _allowed(self, shown: Shown, task: Task | None, engine: Engine) -> PictureLimits:
+        """A task's pictures have their own least and most tokens."""
+        limits = engine.settings.limits
+        return asking.limits(task, self.settings, limits) if task else self.pictures.allowed(shown, limits)
+
+    def _task(
+        self,
+        task: Task,
+        turn: Turn,
+        content: Sequence[str | Seen],
+        before: Sequence[Message],
+        asked: Asked,
+        installed: Installed,
     ) -> Request:
-        """A turn as the task's own request: its prompt depends on the model, and its pictures have their own least and
-        most tokens. A turn without pictures is about those that were shown last.
+        """A turn as the task's own request, whose prompt depends on the model. Without pictures it is about those that
+        were shown last.
         """
-        shown = [part for part in turn.content if isinstance(part, Shown)]
         last = next((found for message in reversed(before) if (found := _pictures(message))), [])
-        words = "\n".join(part for part in turn.content if isinstance(part, str))
-        given, words = asking.settle(task, turn.given, words)
-        asking.check(task, len(shown or last), given)
-        allowed = asking.limits(task, self.settings, engine.settings.limits)
-        pictures = [await self.pictures.within(each, allowed) for each in shown]
+        words = "\n".join(part for part in content if isinstance(part, str))
+        pictures = _content([part for part in content if isinstance(part, Seen)])
         request = asking.request(
-            task, pictures or last, given, installed, self.settings, extra=words, sampling=asked.sampling
+            task, pictures or last, turn.given, installed, self.settings, extra=words, sampling=asked.sampling
         )
         *rules, asked_now = request.messages
         if not pictures:
             asked_now = Message("user", asked_now.content[len(last) :])
         return replace(request, messages=(*rules, asked_now))
+
+    def _by_frame(self, turn: Turn, content: Sequence[str | Seen], asked: Asked, installed: Installed) -> FrameByFrame:
+        """The task of a turn as requests for each frame of its video."""
+        assert turn.task
+        words = "\n".join(part for part in content if isinstance(part, str))
+        clips = [part.clip for part in content if isinstance(part, Seen) and part.clip]
+        found = FrameByFrame(
+            turn.task, clips, turn.given, installed, self.settings, extra=words, sampling=asked.sampling
+        )
+        found.requests = tuple(replace(each, sampling=self._bounded(each.sampling)) for each in found.requests)
+        return found
 
     def _bounded(self, chosen: Sampling) -> Sampling:
         """No more tokens than the operator allows."""
@@ -256,6 +288,22 @@ class Service:
         if chosen.temperature == 0:
             chosen = replace(chosen, **_NO_PENALTIES | {k: v for k, v in asked.sampling.items() if k in _NO_PENALTIES})
         return chosen
+
+
+def _content(parts: Iterable[str | Seen]) -> tuple[str | Picture, ...]:
+    """What a message holds of its parts."""
+    return tuple(each for part in parts for each in ((part,) if isinstance(part, str) else part.content))
+
+
+async def _each_frame(engine: Engine, asked: FrameByFrame, n: int) -> AsyncGenerator[tuple[int, Event], None]:
+    """As `answers`, of what is asked frame by frame: all `n` are the same one."""
+    for request in asked.requests:
+        async with aclosing(engine.generate(request)) as events:
+            async for event in events:
+                asked.take(event)
+    for number in range(n):
+        for event in asked.result():
+            yield number, event
 
 
 def _texts(turn: Turn) -> Iterator[str]:
@@ -283,8 +331,9 @@ async def _all(work: Iterable[Awaitable[T]]) -> list[T]:
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def _located(answer: str, request: Request) -> Located:
-    pictures = [picture for message in request.messages for picture in _pictures(message)]
+def _located(answer: str, request: Request | FrameByFrame) -> Located:
+    messages = request.messages if isinstance(request, Request) else ()
+    pictures = [picture for message in messages for picture in _pictures(message)]
     if not pictures:
         return Located((), ())
     size = pictures[-1].original_size

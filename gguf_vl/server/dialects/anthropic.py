@@ -6,11 +6,12 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 from sse_starlette import EventSourceResponse
 
 from gguf_vl.errors import GgufVlError, UsageError
@@ -48,7 +49,7 @@ _KINDS = {
 
 _SILENT = ("mcp_servers", "container", "thread")
 """Fields that change what an answer is, and that nothing here can follow."""
-_BLOCKS: list[JsonValue] = ["text", "image", "tool_use", "tool_result", "thinking", "redacted_thinking"]
+_BLOCKS: list[JsonValue] = ["text", "image", "document", "tool_use", "tool_result", "thinking", "redacted_thinking"]
 
 
 class Block(Body):
@@ -57,6 +58,9 @@ class Block(Body):
     type: str = Field("", json_schema_extra={"enum": _BLOCKS})
     text: str | None = None
     source: dict[str, Any] | None = None
+    title: str | None = None
+    context: str | None = None
+    citations: dict[str, Any] | None = None
     id: str | None = None
     name: str | None = None
     input: dict[str, Any] | None = None
@@ -177,7 +181,32 @@ def _text(block: Block) -> str:
 def _content(content: str | Iterable[Block]) -> Iterable[str | Shown]:
     if isinstance(content, str):
         return [content]
-    return [_picture(each.source) if each.type == "image" else _text(each) for each in content]
+    return [part for each in content for part in _parts(each)]
+
+
+def _parts(block: Block) -> Iterable[str | Shown]:
+    match block.type:
+        case "image":
+            return [_picture(block.source)]
+        case "document":
+            return _document(block)
+    return [_text(block)]
+
+
+def _document(block: Block) -> Iterable[str | Shown]:
+    """A document behind what is told of it: a PDF, a text, or content of blocks."""
+    if block.citations and block.citations.get("enabled"):
+        raise UsageError("Documents are not cited here.", "Leave out citations.")
+    told = [text for text in (block.title, block.context) if text]
+    match block.source:
+        case {"type": "text", "data": str(text)} | {"type": "content", "content": str(text)}:
+            return [*told, text]
+        case {"type": "content", "content": list(blocks)}:
+            try:
+                return [*told, *_content(TypeAdapter(list[Block]).validate_python(blocks))]
+            except ValidationError as error:
+                raise UsageError("The content of a document is no list of blocks.", "Send text or images.") from error
+    return [*told, replace(_picture(block.source), name=block.title or "")]
 
 
 def _picture(source: object) -> Shown:
@@ -188,7 +217,7 @@ def _picture(source: object) -> Shown:
             return Shown(url)
         case {"type": "file", "file_id": str(id)}:
             return Shown(id)
-    raise UsageError("An image has no source that is known here.", "Send base64, or the id of an uploaded picture.")
+    raise UsageError("A block has no source that is known here.", "Send base64, or the id of an uploaded picture.")
 
 
 def _tool(tool: AnyTool) -> Tool:

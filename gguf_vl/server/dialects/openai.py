@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -11,8 +12,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gguf_vl.errors import UsageError
+from gguf_vl.media.video import Frames
 from gguf_vl.server.answers import Answer
-from gguf_vl.server.asked import Shown, Turn
+from gguf_vl.server.asked import Shown, Turn, base64_or_named
 from gguf_vl.server.failures import Failure
 from gguf_vl.types import Call, Detail, Finished, Likely, Tool, ToolChoice
 
@@ -132,6 +134,34 @@ def shown(picture: Any) -> Shown:
     raise UsageError("An image_url has no URL.", 'Send {"image_url": {"url": "data:image/png;base64,…"}}.')
 
 
+def document(part: Mapping[str, Any]) -> Shown:
+    """The document, or any other file, of a part that has it as data (a `data:` URI or base64), by an uploaded one's id
+    or a URL. `pages` ("2-5,8") is ours.
+    """
+    pages, name = part.get("pages"), part.get("filename")
+    sources = [part[key] for key in ("file_data", "file_id", "file_url") if isinstance(part.get(key), str)]
+    if len(sources) != 1 or not isinstance(pages, str | None):
+        raise UsageError(
+            "A file has neither data nor an id, or more than one of them, or pages that are no text.",
+            'Send {"file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,…"}}.',
+        )
+    return replace(base64_or_named(sources[0]), pages=pages, name=name if isinstance(name, str) else "")
+
+
+def video(part: Mapping[str, Any], of: Any) -> Shown:
+    """The video of a part, as servers of Qwen-VL take it: `{"url": …}` or the URL alone, with frames per second as
+    `fps` beside or in it. Raises `UsageError` for what cannot be followed.
+    """
+    inner = of if isinstance(of, Mapping) else {"url": of}
+    fps = part.get("fps", inner.get("fps"))
+    if not isinstance(inner.get("url"), str):
+        raise UsageError("A video_url has no URL.", 'Send {"video_url": {"url": "data:video/mp4;base64,…"}}.')
+    if fps is not None and (isinstance(fps, bool) or not isinstance(fps, int | float) or not 0.000_001 < fps <= 1000):
+        raise UsageError("A video's fps is no number of frames a second.", 'Send "fps": 2, or less.')
+    frames = None if fps is None else Frames(every=1 / fps)
+    return Shown(inner["url"], detail_of(part.get("detail", inner.get("detail"))), frames=frames)
+
+
 def text_and_pictures(content: Any) -> tuple[str | Shown, ...]:
     """A message's content: text, nothing, or parts. Raises `UsageError` for parts that cannot be shown to a model."""
     if content is None:
@@ -155,10 +185,16 @@ def _part(part: Any) -> str | Shown:
             return Shown(url, detail_of(part.get("detail")))
         case {"type": "input_image", "file_id": str(id)}:
             return Shown(id, detail_of(part.get("detail")))
+        case {"type": "file", "file": Mapping() as file}:
+            return document(file)
+        case {"type": "input_file"}:
+            return document(part)
+        case {"type": "video_url", "video_url": url}:
+            return video(part, url)
         case {"type": "refusal", "refusal": str(text)}:
             return text
     kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-    raise UsageError(f"A message has a part of the type {kind!r}.", "Text and image_url are taken.")
+    raise UsageError(f"A message has a part of the type {kind!r}.", "Text, image_url, file and video_url are taken.")
 
 
 def tools_of(tools: Iterable[FunctionTool]) -> tuple[Tool, ...]:
