@@ -42,6 +42,9 @@ def main() -> None:
             parts.append(f"```sh\n{_command(task, sample, files)}\n```")
             if asking.beyond(task, "pocket"):
                 gives = "JSON held to a schema" if task.schema is not None else "text"
+                if "pocket" in task.by_frame:
+                    parts.append(f"Gives {gives}. pocket does it frame by frame: see [video.md](video.md#a-timeline).")
+                    continue
                 parts.append(f"Gives {gives}. pocket has never learnt this: it takes a model from `gguf-vl pull`.")
                 continue
             pictures = [
