@@ -28,6 +28,7 @@ _PICTURE_NAME = re.compile(r"\S+\.(png|jpe?g|webp|gif|bmp|tiff?|avif|heic|heif|p
 """Of a word that is no file, this one was meant as one."""
 
 
+@options.with_flags(options.ASKING, but=("parallel",))
 def ask(
     words: Annotated[
         list[str] | None,
@@ -55,48 +56,15 @@ def ask(
     scenes: Annotated[bool, typer.Option("--scenes", help="Of a video, the first frame of each scene.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Say on standard error where the time went.")] = False,
-    model: options.Model = None,
-    mmproj: options.Mmproj = None,
-    ctx: options.Ctx = None,
-    gpu_layers: options.GpuLayers = None,
-    kv_type: options.KvType = None,
-    image_max_tokens: options.ImageMaxTokens = None,
-    mmproj_offload: options.MmprojOffload = None,
-    reserve: options.Reserve = None,
-    threads: options.Threads = None,
-    detail: options.Detail = None,
-    max_tokens: options.MaxTokens = None,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    top_k: options.TopK = None,
-    seed: options.Seed = None,
-    system: options.System = None,
+    *,
+    flags: dict[str, Any],
     offline: options.Offline = False,
     debug: options.Debug = False,
 ) -> None:
     """Ask one question about pictures, or have a task done, and print the answer as it comes."""
     names, question = _sort(words or [], image or [], has_task=task is not None, clipboard=clipboard)
-    settings = options.settings(
-        debug,
-        model=model,
-        mmproj=mmproj,
-        ctx=ctx,
-        gpu_layers=gpu_layers,
-        kv_type=kv_type,
-        image_max_tokens=image_max_tokens,
-        mmproj_offload=mmproj_offload,
-        reserve=reserve,
-        threads=threads,
-        detail=detail,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        seed=seed,
-        system=system,
-    )
-    wished = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed, "max_tokens": max_tokens}
-    sampling = {name: value for name, value in wished.items() if value is not None}
+    settings = options.settings(debug, **flags)
+    sampling = {name: value for name, value in flags.items() if name in options.SAMPLING}
     from gguf_vl.tasks.asking import parameters, settle
 
     chosen = _task(task, schema)
@@ -127,7 +95,7 @@ def ask(
         print(f"{installed.name} was found damaged: gguf-vl verify {installed.name}", file=sys.stderr)
     for line in planned.plan.gave_way:
         print(f"To fit this machine, {line}.", file=sys.stderr)
-    by_frame = is_by_frame(chosen, installed.name)
+    by_frame = schema is None and is_by_frame(chosen, installed.name)
     if by_frame:
         wanted = replace(wanted, alone=True)
     elif warning := asking.beyond(chosen, installed.name):
@@ -138,7 +106,7 @@ def ask(
         return _Stdin(piped) if name == STDIN else name
 
     def allowed(limits: PictureLimits) -> PictureLimits:
-        return asking.limits(chosen, settings, limits, detail=settings.detail if detail else None)
+        return asking.limits(chosen, settings, limits, detail=settings.detail if "detail" in flags else None)
 
     def load(limits: PictureLimits, n_ctx: int) -> Shown:
         left = room(n_ctx, (question, settings.system or ""), settings.max_tokens)
@@ -166,7 +134,7 @@ def ask(
             status.clear()
             for line in shown.notes:
                 print(line, file=sys.stderr)
-            how: Any = {"extra": question, "sampling": sampling, "system": system}
+            how: Any = {"extra": question, "sampling": sampling, "system": flags.get("system")}
             request: Request | FrameByFrame
             if by_frame:
                 request = FrameByFrame(chosen, shown.clips, given, installed, settings, **how)
@@ -239,7 +207,7 @@ def _task(name: str | None, schema: Path | None) -> Task:
     if name is None:
         return free(asked)
     task = find(name)
-    return task if asked is None else replace(task, schema=asked, shown="json", by_frame={})
+    return task if asked is None else replace(task, schema=asked, shown="json")
 
 
 def _copied() -> list[Any]:

@@ -24,6 +24,7 @@ STDIN = "-"
 TERMINATED = 143
 
 
+@options.with_flags(options.ASKING)
 def batch(
     out: Annotated[Path, typer.Option("--out", help="File of results: .jsonl, or .csv where the schema is flat.")],
     paths: Annotated[
@@ -44,45 +45,14 @@ def batch(
     report: Annotated[
         Path | None, typer.Option("--report", help="An HTML page with thumbnails of all results.")
     ] = None,
-    model: options.Model = None,
-    mmproj: options.Mmproj = None,
-    ctx: options.Ctx = None,
-    gpu_layers: options.GpuLayers = None,
-    kv_type: options.KvType = None,
-    parallel: options.Parallel = None,
-    image_max_tokens: options.ImageMaxTokens = None,
-    mmproj_offload: options.MmprojOffload = None,
-    reserve: options.Reserve = None,
-    threads: options.Threads = None,
-    detail: options.Detail = None,
-    max_tokens: options.MaxTokens = None,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    top_k: options.TopK = None,
-    seed: options.Seed = None,
-    system: options.System = None,
+    *,
+    flags: dict[str, Any],
     offline: options.Offline = False,
     debug: options.Debug = False,
 ) -> None:
     """Ask the same about many pictures, several at once, and write a line of results for each."""
-    flags = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed, "max_tokens": max_tokens}
-    sampling = {name: value for name, value in flags.items() if value is not None}
-    settings = options.settings(
-        debug,
-        model=model,
-        mmproj=mmproj,
-        ctx=ctx,
-        gpu_layers=gpu_layers,
-        kv_type=kv_type,
-        parallel=parallel,
-        image_max_tokens=image_max_tokens,
-        mmproj_offload=mmproj_offload,
-        reserve=reserve,
-        threads=threads,
-        detail=detail,
-        system=system,
-        **sampling,
-    )
+    sampling = {name: value for name, value in flags.items() if name in options.SAMPLING}
+    settings = options.settings(debug, **flags)
     from gguf_vl.hardware.machine import probe
     from gguf_vl.runtime.planning import plan_chosen
     from gguf_vl.tasks import asking
@@ -107,7 +77,7 @@ def batch(
         print(f"To fit this machine, {line}.", file=sys.stderr)
     if warning := asking.beyond(asked, installed.name):
         print(warning, file=sys.stderr)
-    job = Job(asked, installed, settings, given, prompt or "", sampling, system)
+    job = Job(asked, installed, settings, given, prompt or "", sampling, flags.get("system"))
     described = job.described()
     with Output(out, described, form, resume=resume) as output:
         if output.healed:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Callable, Collection, Mapping
+from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from gguf_vl.config import Settings
+
+Verb = Callable[..., None]
 
 
 def _go_offline(wanted: bool) -> None:
@@ -51,6 +56,55 @@ Param = Annotated[list[str] | None, typer.Option("-p", "--param", metavar="KEY=V
 Offline = Annotated[bool, typer.Option("--offline", callback=_go_offline, help="Use no network at all.")]
 """Takes effect by being given: a verb need not look at it."""
 Debug = Annotated[bool, typer.Option("--debug", help="Show the log, llama.cpp's too, and tracebacks.")]
+
+
+LOADING = {
+    "model": Model,
+    "mmproj": Mmproj,
+    "ctx": Ctx,
+    "gpu_layers": GpuLayers,
+    "kv_type": KvType,
+    "parallel": Parallel,
+    "image_max_tokens": ImageMaxTokens,
+    "mmproj_offload": MmprojOffload,
+    "reserve": Reserve,
+    "threads": Threads,
+    "detail": Detail,
+}
+"""How a model is loaded, and pictures for it."""
+SAMPLING = {"max_tokens": MaxTokens, "temperature": Temperature, "top_p": TopP, "top_k": TopK, "seed": Seed}
+"""How its answer is sampled."""
+ASKING = LOADING | SAMPLING | {"system": System}
+"""Both, and what it is told first."""
+
+
+def with_flags(flags: Mapping[str, Any], *, but: Collection[str] = ()) -> Callable[[Verb], Verb]:
+    """Give a verb these flags behind its own, `but` some. It gets those that were given as its parameter `flags`, by
+    the names of the settings.
+    """
+
+    def decorated(verb: Verb) -> Verb:
+        own = [each for each in inspect.signature(verb, eval_str=True).parameters.values() if each.name != "flags"]
+        names = [name for name in flags if name not in but]
+
+        @wraps(verb)
+        def with_them(**given: Any) -> None:
+            found = {name: given.pop(name) for name in names}
+            verb(**given, flags={name: value for name, value in found.items() if value is not None})
+
+        shared = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=flags[name])
+            for name in names
+        ]
+        all_of_them = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+        ends = [each for each in all_of_them if each.name in ("offline", "debug")]
+        begins = [each for each in all_of_them if each not in ends]
+        signature = inspect.Signature([*begins, *shared, *ends])
+        vars(with_them)["__signature__"] = signature
+        with_them.__annotations__ = {name: each.annotation for name, each in signature.parameters.items()}
+        return with_them
+
+    return decorated
 
 
 def help_without_verb(context: typer.Context) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,9 +14,11 @@ from gguf_vl.cli import options
 from gguf_vl.cli.printing import harmless
 
 
+@options.with_flags(options.LOADING)
 def serve(
-    model: Annotated[
-        str | None, typer.Argument(help="The model for who names none; all that are here can be asked.")
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="MODEL", help="The model for who names none; all that are here can be asked."),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on; beyond this machine a key is needed.")] = (
         "127.0.0.1"
@@ -68,36 +70,13 @@ def serve(
     log_requests: Annotated[
         bool, typer.Option("--log-requests/--no-log-requests", help="A line of JSON for each, on standard error.")
     ] = True,
-    parallel: options.Parallel = None,
-    named_model: options.Model = None,
-    mmproj: options.Mmproj = None,
-    ctx: options.Ctx = None,
-    gpu_layers: options.GpuLayers = None,
-    kv_type: options.KvType = None,
-    image_max_tokens: options.ImageMaxTokens = None,
-    mmproj_offload: options.MmprojOffload = None,
-    reserve: options.Reserve = None,
-    threads: options.Threads = None,
-    detail: options.Detail = None,
+    *,
+    flags: dict[str, Any],
     offline: options.Offline = False,
     debug: options.Debug = False,
 ) -> None:
     """Serve the models that are here over HTTP: OpenAI's, Anthropic's and Ollama's interfaces, and a page."""
-    settings = options.settings(
-        debug,
-        model=model or named_model,
-        mmproj=mmproj,
-        ctx=ctx,
-        gpu_layers=gpu_layers,
-        kv_type=kv_type,
-        image_max_tokens=image_max_tokens,
-        mmproj_offload=mmproj_offload,
-        reserve=reserve,
-        threads=threads,
-        detail=detail,
-        parallel=parallel,
-        max_tokens=max_tokens,
-    )
+    settings = options.settings(debug, **flags | {"max_tokens": max_tokens} | ({"model": name} if name else {}))
     from gguf_vl.server.keys import read_keys
     from gguf_vl.server.run import Options
     from gguf_vl.server.run import serve as run
