@@ -48,7 +48,8 @@ class Runner(Owned):
         self._model, self._context = loaded.model, loaded.context
         self.info = loaded.info
         shares_cpu = not settings.mmproj_offload and 0 <= settings.n_gpu_layers <= self._model.n_layer
-        self._turns = Turns() if loaded.vision and shares_cpu and in_each_others_way(settings.n_threads) else None
+        takes_turns = shares_cpu and in_each_others_way(settings.n_threads, settings.n_cores)
+        self._turns = Turns() if loaded.vision and takes_turns else None
         self._cache = EmbeddingCache(settings.embedding_budget, EmbeddingFiles.of(settings))
         self._encoder = Encoder(loaded.vision, self._cache, wake, self._turns) if loaded.vision else None
         self._slots = Slots(self._context)

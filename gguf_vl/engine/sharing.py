@@ -8,7 +8,6 @@ one spins for nobody. Who lets the other go on gives up the threads that OpenMP 
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,12 +22,11 @@ _LATELY_S = 1.0
 _LOOK_EVERY_S = 0.05
 
 
-def in_each_others_way(n_threads: int) -> bool:
-    """Whether a loop and an encoder of so many threads each must take turns: one thread spins for nobody, so that two
-    of them go on side by side where there are two processors.
+def in_each_others_way(n_threads: int, n_cores: int) -> bool:
+    """Whether a loop and an encoder of so many threads each must take turns on so many cores. One thread waits for no
+    other, so that two of them go on side by side where there are two cores.
     """
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return n_threads > 1 or processors == 1
+    return n_threads > 1 or n_cores < 2
 
 
 class Turns:

@@ -93,6 +93,7 @@ class PlannedEngine(Engine):
             embedding_budget=plan.embedding_budget,
             disk_budget=self._disk_cache,
             n_threads=plan.n_threads,
+            n_cores=self.planned.machine.cores,
             proof=self._proof(),
         )
 

@@ -28,7 +28,8 @@ class EngineSettings:
     `split` says how many of them each GPU gets, empty leaves it to llama.cpp; `embedding_budget` and `disk_budget` are
     the bytes that may be kept of pictures' embeddings in memory, and on disk of those and of computed sequences. These
     are written when nothing was asked for `spill_after_s` seconds, where computing them again would take longer than
-    `spill_s`. `n_threads` serve encoding and decoding; `limits` are the pictures' image tokens that are accepted.
+    `spill_s`. `n_threads` serve decoding, and as many encoding, on `n_cores` cores; `limits` are the pictures' image
+    tokens that are accepted.
     `map_weights` maps the file instead of reading it. With `speculate`, tokens are guessed from what stood behind the
     same words before. `proof` is what is done with a picture of the largest size before the model counts as loaded:
     what encoding it takes is allocated, or it is encoded.
@@ -50,6 +51,7 @@ class EngineSettings:
     spill_s: float = 1.0
     spill_after_s: float = 3.0
     n_threads: int = 1
+    n_cores: int = 1
     speculate: bool = True
     proof: Proof = "none"
 

@@ -94,8 +94,9 @@ async def test_from_kept_cells(cold: list[str]) -> None:
     assert stats.pictures_encoded <= len(SHAPES)
 
 
-async def test_beside_others(cold: list[str]) -> None:
-    found, stats = await answers(settings(n_seq_max=4), at_once=True)
+@pytest.mark.parametrize("n_cores", [1, 2])
+async def test_beside_others(cold: list[str], n_cores: int) -> None:
+    found, stats = await answers(settings(n_seq_max=4, n_cores=n_cores), at_once=True)
     assert found == cold
     assert (stats.requests, stats.running, stats.waiting) == (len(TALKS), 0, 0)
 

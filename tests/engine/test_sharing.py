@@ -1,13 +1,19 @@
-"""A loop and an encoder take turns on one processor: never both, and neither for ever."""
+"""A loop and an encoder take turns on one processor, never both and neither for ever; on two they need none."""
 
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
 from gguf_vl.engine import sharing
-from gguf_vl.engine.sharing import Turns
+from gguf_vl.engine.protocol import Published
+from gguf_vl.engine.runner import Runner
+from gguf_vl.engine.sharing import Turns, in_each_others_way
+from gguf_vl.types import Finished, Message, Request, Sampling
+from tests.engine.test_worker import settings
+from tests.scenes import the_picture
 
 
 def test_never_do_both_compute_and_both_get_on() -> None:
@@ -99,3 +105,50 @@ def test_an_encoder_that_gives_way_gets_no_turn_while_steps_follow_one_another()
     assert nodes == before
     asked.set()
     thread.join()
+
+
+@pytest.mark.parametrize(
+    ("n_threads", "n_cores", "take_turns"), [(1, 1, True), (1, 2, False), (2, 2, True), (2, 8, True), (1, 8, False)]
+)
+def test_only_single_threads_with_a_core_for_each_are_not_in_each_others_way(
+    n_threads: int, n_cores: int, take_turns: bool
+) -> None:
+    assert in_each_others_way(n_threads, n_cores) == take_turns
+
+
+def test_on_two_cores_an_answer_goes_on_while_a_node_of_a_picture_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "PATIENCE_S", 10.0)
+    runner = Runner(settings(n_seq_max=2, n_cores=2), lambda _: None)
+    assert runner._encoder
+    vision, begun, may_end = runner._encoder._vision, threading.Event(), threading.Event()
+    encode = vision.encode
+
+    def lasts(picture: object) -> object:
+        begun.set()
+        may_end.wait()
+        return encode(picture)  # type: ignore[arg-type]
+
+    vision.encode = lasts  # type: ignore[method-assign, assignment]
+
+    def until_ended(id: str) -> None:
+        while not any(
+            isinstance(each, Published) and each.id == id and isinstance(each.events[-1], Finished)
+            for each in runner.step()
+        ):
+            pass
+
+    def ask(id: str, *content: object) -> None:
+        asked = Request((Message("user", content),), Sampling(temperature=0, max_tokens=8), id=id)  # type: ignore[arg-type]
+        runner.submit(asked, arrived=time.perf_counter())
+
+    ask("sees", the_picture("red circle"), "What shape is red?")
+    runner.step()
+    assert begun.wait(20)
+    began = time.perf_counter()
+    ask("talks", "Hello!")
+    until_ended("talks")
+    took = time.perf_counter() - began
+    may_end.set()
+    until_ended("sees")
+    runner.close()
+    assert took < sharing.PATIENCE_S  # with turns each of its steps would have waited so long

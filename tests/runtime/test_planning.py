@@ -57,6 +57,7 @@ def test_every_wish_of_the_settings_reaches_the_worker(machine: Machine) -> None
     settings = PlannedEngine(pocket, plan_here(here(pocket), machine, wishes_of(load_settings(flags)))).settings
     assert (settings.n_ctx, settings.n_threads, settings.n_gpu_layers, settings.kv_type) == (512, 1, 0, "q8_0")
     assert (settings.limits.max_tokens, settings.mmproj_offload, settings.split) == (64, False, ())
+    assert settings.n_cores == machine.cores
 
 
 async def test_what_llama_cpp_allocates_is_what_was_planned(planned: Planned) -> None:
