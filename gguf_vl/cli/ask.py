@@ -65,9 +65,10 @@ def ask(
     names, question = _sort(words or [], image or [], has_task=task is not None, clipboard=clipboard)
     settings = options.settings(debug, **flags)
     sampling = {name: value for name, value in flags.items() if name in options.SAMPLING}
+    from gguf_vl.cli.schemas import task_of
     from gguf_vl.tasks.asking import parameters, settle
 
-    chosen = _task(task, schema)
+    chosen = task_of(task, schema)
     given, question = settle(chosen, parameters(param or []), question)
     sources: list[Any] = [*names, *(_copied() if clipboard else ())]
     _check(chosen, len(sources), given, boxes, as_csv=as_csv, as_json=as_json)
@@ -185,29 +186,6 @@ def _is_picture(word: str) -> bool:
     except ValueError:  # a zero byte
         return False
     return is_file or bool(_PICTURE_NAME.fullmatch(word))
-
-
-def _task(name: str | None, schema: Path | None) -> Task:
-    """The task of that name, or a question of one's own; a schema takes the place of the task's."""
-    from gguf_vl.tasks.task import find, free
-
-    asked = None
-    if schema:
-        import json
-
-        try:
-            asked = json.loads(schema.read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise UsageError(f"The schema {schema} cannot be read: {error.strerror}.", "Check its path.") from error
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"The schema {schema} is not JSON: {error}.", "Mend the file.") from error
-        from gguf_vl.engine.grammar.schema import grammar_of
-
-        grammar_of(asked)  # says what is wrong with it before a model loads
-    if name is None:
-        return free(asked)
-    task = find(name)
-    return task if asked is None else replace(task, schema=asked, shown="json")
 
 
 def _copied() -> list[Any]:

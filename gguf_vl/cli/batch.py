@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from gguf_vl.tasks.batch.job import Job
     from gguf_vl.tasks.batch.line import Line
     from gguf_vl.tasks.batch.output import Output
-    from gguf_vl.tasks.task import Task
 
 STDIN = "-"
 TERMINATED = 143
@@ -53,6 +52,7 @@ def batch(
     """Ask the same about many pictures, several at once, and write a line of results for each."""
     sampling = {name: value for name, value in flags.items() if name in options.SAMPLING}
     settings = options.settings(debug, **flags)
+    from gguf_vl.cli.schemas import task_of
     from gguf_vl.hardware.machine import probe
     from gguf_vl.runtime.planning import plan_chosen
     from gguf_vl.tasks import asking
@@ -60,7 +60,9 @@ def batch(
     from gguf_vl.tasks.batch.job import Job
     from gguf_vl.tasks.batch.output import Output
 
-    asked = _task(task, prompt, schema)
+    if (task is None) == (prompt is None or not prompt.strip()):
+        raise UsageError("Say what to do with each picture, in one way.", "Give either --task NAME or --prompt TEXT.")
+    asked = task_of(task, schema)
     given = asking.parameters(param or [])
     asking.check(asked, 1, given)
     form = format_of(out.name, asked.schema)
@@ -91,30 +93,6 @@ def batch(
         _report(report, output, described)
         if output.n_failed:
             raise typer.Exit(1)
-
-
-def _task(name: str | None, prompt: str | None, schema: Path | None) -> Task:
-    import json
-    from dataclasses import replace
-
-    from gguf_vl.engine.grammar.schema import grammar_of
-    from gguf_vl.tasks.task import find, free
-
-    if (name is None) == (prompt is None or not prompt.strip()):
-        raise UsageError("Say what to do with each picture, in one way.", "Give either --task NAME or --prompt TEXT.")
-    held = None
-    if schema:
-        try:
-            held = json.loads(schema.read_bytes())
-        except OSError as error:
-            raise UsageError(f"The schema {schema} cannot be read: {error.strerror}.", "Check its path.") from error
-        except ValueError as error:
-            raise UsageError(f"The schema {schema} is not JSON: {error}.", "Mend the file.") from error
-        grammar_of(held)  # raises for what no answer can be held to
-    if name is None:
-        return free(held)
-    found = find(name)
-    return found if held is None else replace(found, schema=held, shown="json")
 
 
 def _inputs(words: list[str], lists: list[Path]) -> Inputs:
