@@ -14,16 +14,25 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from gguf_vl.errors import GgufVlError, InvalidPicture
-from gguf_vl.media.boxes import Box
+from gguf_vl.media.boxes import Box, Point
 from gguf_vl.media.drawing import draw_boxes, thumbnail
-from gguf_vl.media.pdf import page, split_page
+from gguf_vl.media.pdf import split_pages
+from gguf_vl.media.pictures import MAX_BYTES, read_page
+from gguf_vl.media.video import MOST_TOKENS, Frames, is_video, load_clip
 from gguf_vl.tasks.batch.inputs import natural
 from gguf_vl.tasks.batch.line import Plain
 from gguf_vl.tasks.batch.output import Output
+from gguf_vl.types import Picture, PictureLimits
 
 THUMBNAIL = (256, 256)
 """Pixels of a thumbnail's sides at most."""
+_PAGE = PictureLimits(1, 256)
+_FRAME_TOKENS = 48
+"""A page is drawn, and a frame taken, at about twice the size that is shown."""
+_GAP = 8
 _QUALITY = 72
 _STYLE = Path(__file__).with_name("report.css")
 
@@ -35,15 +44,24 @@ def write_report(
 
     The file is at every moment the whole old one or the whole new one.
     """
-    lines = sorted(output.lines(), key=lambda line: (not line.get("error"), natural(line["file"])))
+    groups: dict[str, list[Plain]] = {"failed": [], "answered": []}
+    for line in sorted(output.lines(), key=lambda line: natural(line["file"])):
+        groups["failed" if line.get("error") else "answered"].append(line)
+    n, total = 0, sum(map(len, groups.values()))
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         try:
             with new.open("w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(_head(output, job, lines))
-                for n, line in enumerate(lines, 1):
-                    file.write(_article(n, line, output.place(line["file"])))
-                    tell(n, len(lines))
+                file.write(_head(output.path.name, job, {name: len(lines) for name, lines in groups.items()}))
+                for name, lines in groups.items():
+                    if lines:
+                        file.write(f'<section class="{name}">\n<h2 id="{name}">{len(lines):,} {name}</h2>\n')
+                    for line in lines:
+                        file.write(_article(line, output.place(line["file"])))
+                        n += 1
+                        tell(n, total)
+                    if lines:
+                        file.write("</section>\n")
                 file.write("</main>\n</body>\n</html>\n")
             os.replace(new, path)
         finally:
@@ -54,9 +72,9 @@ def write_report(
         ) from error
 
 
-def _head(output: Output, job: Mapping[str, Any], lines: list[Plain]) -> str:
-    title = escape(f"{job['task'] or 'Batch'}: {output.path.name}")
-    failed = f'<nav><a href="#n1">{output.n_failed} failed</a>, they come first.</nav>' if output.n_failed else ""
+def _head(name: str, job: Mapping[str, Any], counts: Mapping[str, int]) -> str:
+    title = escape(f"{job['task'] or 'Batch'}: {name}")
+    links = " ".join(f'<a href="#{each}">{n:,} {each}</a>' for each, n in counts.items() if n)
     return f"""<!DOCTYPE html>
 <html>
 <head>
@@ -72,26 +90,26 @@ def _head(output: Output, job: Mapping[str, Any], lines: list[Plain]) -> str:
 <body>
 <header>
 <h1>{title}</h1>
-<p>{_pictures(len(lines))}, asked of {escape(str(job["model"]))}</p>
+<p>{_pictures(sum(counts.values()))}, asked of {escape(str(job["model"]))}</p>
 <details><summary>What was asked</summary><pre>{escape(str(job["prompt"]))}</pre></details>
-{failed}
+<nav>{links}</nav>
 </header>
 <main>
 """
 
 
-def _article(n: int, line: Plain, place: str) -> str:
-    name, error = escape(line["file"]), line.get("error")
-    inner = "".join(_parts(line))
+def _article(line: Plain, place: str) -> str:
     return (
-        f'<article id="n{n}"{" class=failed" if error else ""}>\n<figure>{_thumbnail(place, line)}'
-        f"<figcaption>{name}</figcaption></figure>\n{inner}</article>\n"
+        f"<article>\n<figure>{_thumbnail(place, line)}<figcaption>{escape(line['file'])}</figcaption></figure>\n"
+        f"{''.join(_parts(line))}</article>\n"
     )
 
 
 def _parts(line: Plain) -> Iterator[str]:
     if line.get("error"):
         yield f'<p class="error">{escape(str(line["error"]))}</p>\n'
+    if line.get("note"):
+        yield f"<p class=note>{escape(str(line['note']))}</p>\n"
     fields = line.get("fields")
     if isinstance(fields, dict):
         rows = (f"<dt>{escape(str(key))}</dt><dd>{escape(_value(value))}</dd>" for key, value in fields.items())
@@ -103,20 +121,49 @@ def _parts(line: Plain) -> Iterator[str]:
 
 def _thumbnail(place: str, line: Plain) -> str:
     try:
-        file, number = split_page(place)
-        assert isinstance(file, str)
-        picture = thumbnail(place if number is None else page(Path(file), number), THUMBNAIL)
+        picture = _small(place)
     except InvalidPicture:  # gone or broken: the line says so, or the name stands alone
         return ""
-    if line.get("boxes") and line.get("size"):
+    if (line.get("boxes") or line.get("points")) and line.get("size") and not is_video(Path(place)):
         across, down = picture.width / line["size"][0], picture.height / line["size"][1]
-        picture = draw_boxes(picture, [_scaled(Box(**box), across, down) for box in line["boxes"]])
+        boxes = [_scaled(Box(**box), across, down) for box in line.get("boxes") or ()]
+        points = [_moved(Point(**point), across, down) for point in line.get("points") or ()]
+        picture = draw_boxes(picture, boxes, points)
     data = io.BytesIO()
     picture.save(data, "JPEG", quality=_QUALITY)
     source = f"data:image/jpeg;base64,{b64encode(data.getvalue()).decode('ascii')}"
     return (
         f'<img alt="" width="{picture.width}" height="{picture.height}" loading="lazy" decoding="async" src="{source}">'
     )
+
+
+def _small(place: str) -> Image.Image:
+    """A picture, a page of a document, or four moments of a video, no larger than `THUMBNAIL`."""
+    _, pages = split_pages(place)
+    if pages is not None:
+        return thumbnail(read_page(place, _PAGE, MAX_BYTES)[0], THUMBNAIL)
+    if not is_video(Path(place)):
+        return thumbnail(place, THUMBNAIL)
+    clip = load_clip(Path(place), PictureLimits(1, _FRAME_TOKENS), MOST_TOKENS, Frames(number=4))
+    frames = [frame for step in clip.steps for frame in _frames(step.picture)]
+    across, down = (2, 2) if len(frames) > 2 else (len(frames), 1)
+    width, height = frames[0].size
+    sheet = Image.new("RGB", (across * (width + _GAP) - _GAP, down * (height + _GAP) - _GAP), "white")
+    for at, frame in enumerate(frames):
+        sheet.paste(frame, (at % across * (width + _GAP), at // across * (height + _GAP)))
+    sheet.thumbnail(THUMBNAIL)
+    return sheet
+
+
+def _frames(picture: Picture) -> Iterator[Image.Image]:
+    size = picture.width, picture.height
+    n_bytes = 3 * picture.width * picture.height
+    for at in range(picture.frames):
+        yield Image.frombytes("RGB", size, picture.rgb[at * n_bytes : (at + 1) * n_bytes])
+
+
+def _moved(point: Point, across: float, down: float) -> Point:
+    return Point(point.label, round(point.x * across), round(point.y * down))
 
 
 def _scaled(box: Box, across: float, down: float) -> Box:
