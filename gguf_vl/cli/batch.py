@@ -30,8 +30,8 @@ def batch(
         list[str] | None,
         typer.Argument(
             metavar="[PATH]...",
-            help="Folders, searched to the bottom for pictures; files; globs; @LIST, a file of names; "
-            "`-` reads names from standard input.",
+            help="Folders, searched to the bottom for pictures, documents and videos; files, report.pdf#2-5; globs; "
+            "@LIST, a file of names; `-` reads names from standard input.",
         ),
     ] = None,
     task: Annotated[str | None, typer.Option("--task", help="What to do with each: see `gguf-vl tasks list`.")] = None,
@@ -66,7 +66,7 @@ def batch(
     given = asking.parameters(param or [])
     asking.check(asked, 1, given)
     form = format_of(out.name, asked.schema)
-    inputs = _inputs(paths or [], listed or [])
+    inputs = _inputs(paths or [], listed or [], clips=asked.n_pictures[1] > 1)
     files = inputs.files()
     if watch and not inputs.can_grow:
         raise UsageError("There is nothing to watch: no folder and no glob is given.", "Give the folder of the files.")
@@ -79,7 +79,8 @@ def batch(
         print(f"To fit this machine, {line}.", file=sys.stderr)
     if warning := asking.beyond(asked, installed.name):
         print(warning, file=sys.stderr)
-    job = Job(asked, installed, settings, given, prompt or "", sampling, flags.get("system"))
+    detail = settings.detail if "detail" in flags else None
+    job = Job(asked, installed, settings, given, prompt or "", sampling, flags.get("system"), detail)
     described = job.described()
     with Output(out, described, form, resume=resume) as output:
         if output.healed:
@@ -95,7 +96,7 @@ def batch(
             raise typer.Exit(1)
 
 
-def _inputs(words: list[str], lists: list[Path]) -> Inputs:
+def _inputs(words: list[str], lists: list[Path], *, clips: bool) -> Inputs:
     from gguf_vl.tasks.batch.inputs import Inputs, read_list, read_list_file
 
     listed: list[str] = []
@@ -109,7 +110,7 @@ def _inputs(words: list[str], lists: list[Path]) -> Inputs:
             named.append(word)
     for each in lists:
         listed += read_list_file(each)
-    inputs = Inputs(named, listed)
+    inputs = Inputs(named, listed, clips=clips)
     inputs.check()
     return inputs
 
@@ -141,7 +142,7 @@ def _work(job: Job, planned: Any, output: Output, files: list[str], watched: Inp
     try:
         with shown:
             shown.status("Loading …")
-            work(engine, job, output, todo, watched=watched, tell=lambda line: _tell(line, shown))
+            work(engine, job, output, todo, watched=watched, tell=lambda line: _tell(line, shown), more=shown.more)
         ending = "Done"
     except Terminated:
         raise SystemExit(TERMINATED) from None
@@ -153,6 +154,8 @@ def _tell(line: Line, shown: Shown) -> None:
     shown.step()
     if line.error:
         shown.note(line.error if line.file in line.error else f"{line.file}: {line.error}")
+    if line.note:
+        shown.note(line.note)
 
 
 def _sum_up(output: Output, before: int, began: float, ending: str) -> None:

@@ -25,6 +25,9 @@ class Shown(Protocol):
     def step(self) -> None:
         """One more is done."""
 
+    def more(self, n: int) -> None:
+        """There are so many more than was thought."""
+
     def note(self, line: str) -> None:
         """Something a person should know."""
 
@@ -62,6 +65,10 @@ class _Lines:
             done, rate = self._done + self._new, self._new / (now - self._began)
             rest = f" of {self._total}, {duration((self._total - done) / rate)} left" if self._total is not None else ""
             self.note(f"{done}{rest}, {rate:.2f} pictures/s")
+
+    def more(self, n: int) -> None:
+        if self._total is not None:
+            self._total += n
 
     def note(self, line: str) -> None:
         print(harmless(line), file=sys.stderr, flush=True)
@@ -107,6 +114,11 @@ class _Bar:
 
     def step(self) -> None:
         self._progress.update(self._task, advance=1, description="Pictures")
+
+    def more(self, n: int) -> None:
+        total = self._progress.tasks[0].total
+        if total is not None:
+            self._progress.update(self._task, total=total + n)
 
     def note(self, line: str) -> None:
         self._progress.console.print(harmless(line), markup=False, highlight=False)

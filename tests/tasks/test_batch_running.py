@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -15,10 +17,13 @@ from gguf_vl.engine.fake import ScriptedWorker, Waits, WorkerDies, scripted, tex
 from gguf_vl.engine.protocol import Command, Generate
 from gguf_vl.errors import DoesNotFit, EngineError, InvalidModelFile
 from gguf_vl.media.pictures import load_picture
+from gguf_vl.tasks.batch.formats import JsonLines
 from gguf_vl.tasks.batch.inputs import Inputs
 from gguf_vl.tasks.batch.line import Line
+from gguf_vl.tasks.batch.output import Output
 from gguf_vl.tasks.batch.running import AHEAD, answered
 from gguf_vl.tasks.batch.watching import arriving
+from gguf_vl.tasks.batch.working import Terminated, work
 from gguf_vl.types import EngineSettings, Picture, PictureLimits
 from tests.tasks.batches import draw, each, fake_engine, job
 
@@ -130,6 +135,42 @@ async def test_no_more_pictures_are_taken_than_are_answered_at_once_and_a_few_ah
     rest = [await first, *[line async for line in lines]]
     assert len(rest) == 8
     await engine.close()
+
+
+async def test_no_more_pictures_are_in_memory_than_are_under_way(tmp_path: Path) -> None:
+    draw(tmp_path, 60, size=64)
+
+    class Forgets(ScriptedWorker):
+        async def send(self, command: Command) -> None:
+            await super().send(command)
+            self.commands.clear()
+
+    async def connect() -> Forgets:
+        return Forgets([text("fine")])
+
+    engine = Engine(replace(SETTINGS, n_seq_max=2), connect=connect)
+    most = 0
+    async for _ in answered(engine, job(), each(tmp_path / f"{n}.png" for n in range(60))):
+        most = max(most, sum(isinstance(each, Picture) and each.width > 32 for each in gc.get_objects()))
+    await engine.close()
+    assert 0 < most <= 2 * (2 + AHEAD)  # those under way, and of each seat one that was told of a moment ago
+
+
+@pytest.mark.parametrize(("sent", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_an_interruption_waits_for_no_answer_that_is_under_way(
+    files: list[Path], tmp_path: Path, sent: signal.Signals, raised: type[BaseException]
+) -> None:
+    asked = job()
+    with Output(tmp_path / "out.jsonl", {}, JsonLines(), resume=False) as output:
+        with pytest.raises(raised):
+            work(
+                lambda: fake_engine(text("fine"), [Waits()]),
+                asked,
+                output,
+                list(map(str, files)),
+                tell=lambda _: signal.raise_signal(sent),
+            )
+        assert len(output.done) == 1
 
 
 async def test_a_file_is_taken_when_it_stands_still_and_never_twice(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which pictures a batch is about: folders, globs, lists and names, as files in a natural order."""
+"""Which files a batch is about: folders, globs, lists and names, in a natural order."""
 
 from __future__ import annotations
 
@@ -9,22 +9,28 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gguf_vl.errors import MissingOrInvalid
+from gguf_vl.media.pdf import split_pages
 from gguf_vl.media.sources import on_one_line
 
-SUFFIXES = frozenset(".jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif .heic .heif".split())
-"""What counts as a picture in a folder; a file that is named is taken whatever its name."""
+SUFFIXES = frozenset(".jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif .heic .heif .pdf".split())
+"""What counts as a picture or a document in a folder; a file that is named is taken whatever its name."""
+
+CLIPS = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .flv .ogv .wmv".split())
+"""What counts as a video there. A file .ts is TypeScript as often as a video."""
 
 
 class Inputs:
-    """What was given: folders are searched to the bottom for pictures, globs (`**` too) are matched here where the
-    shell has not done so, and `listed` are names from lists, which may be anything of that too.
+    """What was given: folders are searched to the bottom for pictures and documents, and with `clips` for videos; globs
+    (`**` too) are matched here where the shell has not done so; `listed` are names from lists, which may be all of that
+    too.
 
     Links to files are followed, links to folders are not; what begins with a dot is passed over.
     """
 
-    def __init__(self, words: Sequence[str], listed: Sequence[str] = ()) -> None:
+    def __init__(self, words: Sequence[str], listed: Sequence[str] = (), *, clips: bool = False) -> None:
         self._words = words
         self._listed = listed
+        self._suffixes = SUFFIXES | CLIPS if clips else SUFFIXES
 
     @property
     def can_grow(self) -> bool:
@@ -34,18 +40,37 @@ class Inputs:
     def check(self) -> None:
         """Raise `MissingOrInvalid` for a word that names nothing. A list may: its line is a failure like any other."""
         for word in self._words:
-            if not (os.path.exists(word) or _is_glob(word) or _is_page(word)):
+            if not (os.path.exists(word) or _is_glob(word) or _has_pages(word)):
                 raise MissingOrInvalid(
                     f"There is no file or folder {on_one_line(word)}.", "Check the path; quote it if it holds spaces."
                 )
 
     def files(self) -> list[str]:
-        """Every picture once, the words in their order and what each means in natural order. Looks at the disk."""
+        """Every file once, the words in their order and what each means in natural order. Looks at the disk."""
         found: dict[str, str] = {}
         for word in (*self._words, *self._listed):
-            for file in _meant(word):
+            for file in self._meant(word):
                 found.setdefault(os.path.abspath(file), file)
         return list(found.values())
+
+    def _meant(self, word: str) -> Iterator[str]:
+        if os.path.isdir(word):
+            yield from self._inside(word)
+        elif _is_glob(word):
+            for found in _matched(word):
+                if os.path.isdir(found):
+                    yield from self._inside(found)
+                else:
+                    yield found
+        else:
+            yield word
+
+    def _inside(self, folder: str) -> Iterator[str]:
+        for place, folders, files in os.walk(folder):
+            folders[:] = sorted((each for each in folders if not each.startswith(".")), key=natural)
+            for name in sorted(files, key=natural):
+                if not name.startswith(".") and os.path.splitext(name)[1].casefold() in self._suffixes:
+                    yield os.path.join(place, name)
 
 
 def read_list(data: bytes) -> list[str]:
@@ -69,19 +94,6 @@ def natural(name: str) -> tuple[tuple[int, int | str], ...]:
     return tuple((1, int(part)) if part.isascii() and part.isdecimal() else (0, part) for part in parts)
 
 
-def _meant(word: str) -> Iterator[str]:
-    if os.path.isdir(word):
-        yield from _pictures_in(word)
-    elif _is_glob(word):
-        for found in _matched(word):
-            if os.path.isdir(found):
-                yield from _pictures_in(found)
-            else:
-                yield found
-    else:
-        yield word
-
-
 def _matched(word: str) -> list[str]:
     """What a glob matches. `**` goes through links to folders, so that a loop shows each file many times."""
     shortest: dict[tuple[str, str], str] = {}
@@ -91,18 +103,10 @@ def _matched(word: str) -> list[str]:
     return sorted(shortest.values(), key=natural)
 
 
-def _pictures_in(folder: str) -> Iterator[str]:
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted((each for each in folders if not each.startswith(".")), key=natural)
-        for name in sorted(files, key=natural):
-            if not name.startswith(".") and os.path.splitext(name)[1].casefold() in SUFFIXES:
-                yield os.path.join(place, name)
-
-
 def _is_glob(word: str) -> bool:
-    return glob.has_magic(word) and not os.path.exists(word)
+    return glob.has_magic(word) and not (os.path.exists(word) or _has_pages(word))
 
 
-def _is_page(word: str) -> bool:
-    """A page of a document, `report.pdf#3`."""
-    return os.path.exists(word.rpartition("#")[0])
+def _has_pages(word: str) -> bool:
+    """Whether it names pages of a document that is there: `report.pdf#3`, `scan.tif#2-5`."""
+    return split_pages(word)[1] is not None

@@ -17,7 +17,7 @@ class Line:
 
     `file` is its name as it was found; `answer` None where nothing came, and only a part where `error` says so;
     `fields` is the JSON value of an answer held to a schema. `boxes` and `points` are pixels of the upright original,
-    which is `size` (width, height) of them.
+    which is `size` (width, height) of them. `note` says what of a video had no room or is missing.
     """
 
     file: str
@@ -29,12 +29,14 @@ class Line:
     usage: Usage | None = None
     timings: Timings | None = None
     error: str | None = None
+    note: str = ""
 
     def as_plain(self) -> dict[str, Any]:
-        """As it stands in a file of lines; `points` only where there are some."""
+        """As it stands in a file of lines; `points` and `note` only where there are some."""
         plain = asdict(self)
-        if not self.points:
-            del plain["points"]
+        for name in ("points", "note"):
+            if not plain[name]:
+                del plain[name]
         return plain
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
+from pathlib import Path
 
 from gguf_vl.engine.client import Engine
-from gguf_vl.errors import EngineError, GgufVlError, InvalidPicture, WorkerDied
-from gguf_vl.media.pictures import load_picture
+from gguf_vl.errors import EngineError, GgufVlError, InvalidPicture, UsageError, WorkerDied
+from gguf_vl.media.shown import Content
+from gguf_vl.media.video import is_video
 from gguf_vl.tasks import results
 from gguf_vl.tasks.batch.job import Job
 from gguf_vl.tasks.batch.line import Line, failed
-from gguf_vl.types import Finished, Picture, Text
+from gguf_vl.types import Finished, Text
 
 AHEAD = 2
 """Pictures decoded, and encoded, ahead of those that are being answered. No more are in memory."""
+
+CLIPS = 2
+"""Videos that are under way at once, whatever else is: one may fill the context, and its frames take 150 MiB."""
 
 
 async def answered(
@@ -23,13 +28,12 @@ async def answered(
 ) -> AsyncGenerator[Line, None]:
     """A line for every file, in the order of finishing. `in_flight` are under way at once; None suits the engine.
 
-    What is wrong with a picture is its line's error. One under which the worker died is tried once more, with nothing
-    beside it, so that none pays for another. Raises what loading the model raises: then no picture can be answered.
-    Leaving early gives up those under way.
+    A file is a picture, a page of a document, or a video. What is wrong with it is its line's error. One under which
+    the worker died is tried once more, with nothing beside it, so that none pays for another. The model is loaded once
+    there is a file; raises what that raises: then nothing can be answered. Leaving early gives up those under way.
     """
-    await engine.start()
     lines: asyncio.Queue[Line | None] = asyncio.Queue()
-    gate, turn = _Gate(), asyncio.Lock()
+    gate, turn, clips = _Gate(), asyncio.Lock(), asyncio.Semaphore(CLIPS)
 
     async def seat() -> None:
         while True:
@@ -37,7 +41,8 @@ async def answered(
                 file = await anext(files, None)
             if file is None:
                 return
-            lines.put_nowait(await _line(engine, job, file, gate))
+            async with clips if is_video(Path(file)) else nullcontext():
+                lines.put_nowait(await _line(engine, job, file, gate))
 
     async def all_of_them() -> None:
         try:
@@ -73,36 +78,38 @@ async def _line(engine: Engine, job: Job, file: str, gate: _Gate) -> Line:
 async def _attempt(engine: Engine, job: Job, file: str) -> Line:
     """Raises `WorkerDied` where the worker ended over it, and what loading the model anew raises."""
     try:
-        picture = await asyncio.to_thread(load_picture, file, job.limits(engine.settings.limits))
-    except InvalidPicture as error:
-        return failed(file, error)
-    try:
         await engine.start()
     except WorkerDied as error:  # not over this picture
         raise EngineError(error.what, error.fix) from error
-    end: Finished | None = None
     try:
-        answer, end = await _ask(engine, job, picture)
-        result = results.read(job.task, answer, end, (picture,))
+        shown = await asyncio.to_thread(job.show, file, engine.settings)
+    except (InvalidPicture, UsageError) as error:
+        return failed(file, error)
+    end: Finished | None = None
+    size = shown.pictures[-1].original_size
+    try:
+        answer, end = await _ask(engine, job, shown.content)
+        result = results.read(job.task, answer, end, shown.pictures)
     except WorkerDied:
         raise
     except GgufVlError as error:
-        return failed(file, error, end, picture.original_size)
+        return failed(file, error, end, size)
     return Line(
         file,
         answer=result.text,
         fields=result.fields,
         boxes=result.boxes,
         points=result.points,
-        size=picture.original_size,
+        size=size,
         usage=end.usage,
         timings=end.timings,
+        note=" ".join(shown.notes),
     )
 
 
-async def _ask(engine: Engine, job: Job, picture: Picture) -> tuple[str, Finished]:
+async def _ask(engine: Engine, job: Job, content: Content) -> tuple[str, Finished]:
     pieces = []
-    async with aclosing(engine.generate(job.request(picture))) as events:
+    async with aclosing(engine.generate(job.request(content))) as events:
         async for event in events:
             if isinstance(event, Text):
                 pieces.append(event.text)

@@ -13,6 +13,7 @@ from gguf_vl.tasks.batch.inputs import Inputs
 from gguf_vl.tasks.batch.job import Job
 from gguf_vl.tasks.batch.line import Line
 from gguf_vl.tasks.batch.output import Output
+from gguf_vl.tasks.batch.parts import parts
 from gguf_vl.tasks.batch.running import answered
 from gguf_vl.tasks.batch.watching import arriving
 
@@ -22,7 +23,7 @@ class Terminated(Exception):
 
 
 def left(files: Sequence[str], output: Output) -> list[str]:
-    """Of the files those that have no line yet."""
+    """Of the files those that have no line yet. A document is one of them, whatever lines its pages have."""
     return [file for file in files if os.path.abspath(file) not in output.done]
 
 
@@ -34,11 +35,14 @@ def work(
     *,
     watched: Inputs | None = None,
     tell: Callable[[Line], None] = lambda _: None,
+    more: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Write a line for each of the files, or with `watched` for what is there and comes until it is interrupted.
+    """Write a line for each of the files, or with `watched` for what is there and comes until it is interrupted; for
+    each page of documents that has no line yet.
 
-    `tell` hears of each line once it is written. Raises what `answered` and `Output.append` raise; KeyboardInterrupt,
-    and `Terminated` for SIGTERM.
+    `tell` hears of each line once it is written, `more` by how many a document's pages are more than one. Raises what
+    `answered` and `Output.append` raise; KeyboardInterrupt, and `Terminated` for SIGTERM. What is under way then is
+    given up at once: it may last for minutes, and is asked again by who goes on.
     """
     told_to_end = False
 
@@ -53,10 +57,11 @@ def work(
 
         with suppress(NotImplementedError):  # Windows ends the process: nothing of what is written is lost
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
-        coming = arriving(watched, output.done) if watched else _each(files)
+        found = arriving(watched, output.done) if watched else _each(files)
+        coming = parts(found, output.done, more)
         asked = engine()
         try:
-            async with aclosing(coming), aclosing(answered(asked, job, coming)) as lines:
+            async with aclosing(found), aclosing(coming), aclosing(answered(asked, job, coming)) as lines:
                 async for line in lines:
                     output.append(line)
                     tell(line)
