@@ -96,7 +96,7 @@ def ask(
         print(f"{installed.name} was found damaged: gguf-vl verify {installed.name}", file=sys.stderr)
     for line in planned.plan.gave_way:
         print(f"To fit this machine, {line}.", file=sys.stderr)
-    by_frame = schema is None and is_by_frame(chosen, installed.name)
+    by_frame = is_by_frame(chosen, installed.name)
     if by_frame:
         wanted = replace(wanted, alone=True)
     elif warning := asking.beyond(chosen, installed.name):

@@ -59,6 +59,7 @@ def batch(
     from gguf_vl.tasks.batch.formats import format_of
     from gguf_vl.tasks.batch.job import Job
     from gguf_vl.tasks.batch.output import Output
+    from gguf_vl.tasks.by_frame import is_by_frame
 
     if (task is None) == (prompt is None or not prompt.strip()):
         raise UsageError("Say what to do with each picture, in one way.", "Give either --task NAME or --prompt TEXT.")
@@ -77,7 +78,7 @@ def batch(
         print(f"Using {installed.name} ({installed.why}).", file=sys.stderr)
     for line in planned.plan.gave_way:
         print(f"To fit this machine, {line}.", file=sys.stderr)
-    if warning := asking.beyond(asked, installed.name):
+    if not is_by_frame(asked, installed.name) and (warning := asking.beyond(asked, installed.name)):
         print(warning, file=sys.stderr)
     detail = settings.detail if "detail" in flags else None
     job = Job(asked, installed, settings, given, prompt or "", sampling, flags.get("system"), detail)

@@ -24,7 +24,7 @@ def task_of(name: str | None, schema: Path | None) -> Task:
     if name is None:
         return free(held)
     task = find(name)
-    return task if held is None else replace(task, schema=held, shown="json")
+    return task if held is None else replace(task, schema=held, shown="json", by_frame={})
 
 
 def read_schema(path: Path) -> Any:

@@ -78,6 +78,20 @@ def test_pages_are_asked_for_by_name_each_once_and_a_video_of_a_task_about_one_p
     assert len(lines(tmp_path / "of_folder.jsonl")) == 4
 
 
+def test_a_timeline_of_each_video_has_its_events_and_times(tmp_path: Path) -> None:
+    (folder := tmp_path / "in").mkdir()
+    for name, shown in (("a.mp4", circles(2)), ("b.mp4", circles(3)[1:])):
+        clip(folder / name, steady(shown, 2.0))
+    out = tmp_path / "out.jsonl"
+    code, said = batch(folder, "--task", "timeline", "--out", out)
+    assert code == 0, said
+    assert "never learnt" not in said
+    found = {Path(line["file"]).name: line["fields"] for line in lines(out)}
+    for name, colours in (("a.mp4", ("red", "blue")), ("b.mp4", ("blue", "green"))):
+        assert [event["start"] for event in found[name]] == [0.0, 2.0]
+        assert all(colour in event["event"] for colour, event in zip(colours, found[name], strict=True))
+
+
 def test_a_document_that_comes_into_a_watched_folder_is_read_page_by_page(tmp_path: Path) -> None:
     (folder := tmp_path / "in").mkdir()
     out = tmp_path / "out.jsonl"

@@ -10,11 +10,12 @@ from typing import Any
 from gguf_vl.config import Settings
 from gguf_vl.errors import UsageError
 from gguf_vl.media.shown import Shown, room, show
-from gguf_vl.media.video import is_video
+from gguf_vl.media.video import MOST_TOKENS, Frames, is_video
 from gguf_vl.runtime.models import Installed
 from gguf_vl.tasks import asking
+from gguf_vl.tasks.by_frame import FrameByFrame, is_by_frame
 from gguf_vl.tasks.task import Task
-from gguf_vl.types import Detail, EngineSettings, Picture, Request
+from gguf_vl.types import Detail, EngineSettings, Picture, PictureLimits, Request
 
 _ANY = Picture(b"", 0, 0, (0, 0), "")
 
@@ -47,7 +48,30 @@ class Job:
             )
         request = self.request((_ANY,))
         limits = asking.limits(self.task, self.settings, engine.limits, detail=self.detail)
-        return show([file], limits, room(engine.n_ctx, _texts(request), request.sampling.max_tokens))
+        left = room(engine.n_ctx, _texts(request), request.sampling.max_tokens)
+        if not (self._is_by_frame and is_video(Path(file))):
+            return show([file], limits, left)
+        most = max(limits.min_tokens, min(limits.max_tokens, left))  # one frame is all that the context must hold
+        return show([file], PictureLimits(limits.min_tokens, most), MOST_TOKENS, Frames(alone=True))
+
+    @property
+    def _is_by_frame(self) -> bool:
+        return is_by_frame(self.task, self.installed.name)
+
+    def asked(self, shown: Shown) -> Request | FrameByFrame:
+        """The question about what a file shows, or one about each frame of a video. Raises as `request`."""
+        if not (self._is_by_frame and shown.clips):
+            return self.request(shown.content)
+        return FrameByFrame(
+            self.task,
+            shown.clips,
+            self.given,
+            self.installed,
+            self.settings,
+            extra=self.extra,
+            sampling=self.sampling,
+            system=self.system,
+        )
 
     def request(self, content: Sequence[Picture | str]) -> Request:
         """The question about what a file shows. Raises `UsageError` as `asking.check`."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from pathlib import Path
 
 from gguf_vl.engine.client import Engine
 from gguf_vl.errors import EngineError, GgufVlError, InvalidPicture, UsageError, WorkerDied
-from gguf_vl.media.shown import Content
 from gguf_vl.media.video import is_video
 from gguf_vl.tasks import results
 from gguf_vl.tasks.batch.job import Job
 from gguf_vl.tasks.batch.line import Line, failed
-from gguf_vl.types import Finished, Text
+from gguf_vl.tasks.by_frame import FrameByFrame
+from gguf_vl.types import Event, Finished, Request, Text
 
 AHEAD = 2
 """Pictures decoded, and encoded, ahead of those that are being answered. No more are in memory."""
@@ -88,7 +88,7 @@ async def _attempt(engine: Engine, job: Job, file: str) -> Line:
     end: Finished | None = None
     size = shown.pictures[-1].original_size
     try:
-        answer, end = await _ask(engine, job, shown.content)
+        answer, end = await _ask(engine, job.asked(shown))
         result = results.read(job.task, answer, end, shown.pictures)
     except WorkerDied:
         raise
@@ -107,10 +107,21 @@ async def _attempt(engine: Engine, job: Job, file: str) -> Line:
     )
 
 
-async def _ask(engine: Engine, job: Job, content: Content) -> tuple[str, Finished]:
+async def _ask(engine: Engine, asked: Request | FrameByFrame) -> tuple[str, Finished]:
+    """An answer and its end; of a video that is asked about frame by frame, what its frames' answers come to."""
+    if isinstance(asked, Request):
+        return await _answer(engine.generate(asked), lambda _: None)
+    for request in asked.requests:
+        await _answer(engine.generate(request), asked.take)
+    text, end = asked.result()
+    return text.text, end
+
+
+async def _answer(stream: AsyncGenerator[Event, None], take: Callable[[Event], None]) -> tuple[str, Finished]:
     pieces = []
-    async with aclosing(engine.generate(job.request(content))) as events:
+    async with aclosing(stream) as events:
         async for event in events:
+            take(event)
             if isinstance(event, Text):
                 pieces.append(event.text)
             elif isinstance(event, Finished):
