@@ -51,7 +51,9 @@ def test_a_picture_may_be_given_in_many_ways(model: Model, make: object) -> None
 
 
 @pytest.mark.parametrize(
-    "picture", [3.5, None, numpy.zeros((3, 5, 5)), Image.new("RGB", (0, 5)), b"", "nowhere.png"], ids=repr
+    "picture",
+    [3.5, None, numpy.zeros((3, 5, 5)), Image.new("RGB", (0, 5)), b"", "nowhere.png"],
+    ids=["number", "None", "an array of another shape", "without pixels", "no bytes", "no file"],
 )
 def test_what_is_no_picture_is_refused_in_two_sentences(model: Model, picture: PictureSource) -> None:
     with pytest.raises(InvalidPicture) as caught:
