@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -135,7 +136,7 @@ def parser_of(kind: str, name: str) -> Callable[[IO[bytes]], Any]:
             raise
         raise InvalidPicture(
             f"{name} is a HEIC photo, and the reader for HEIC is not installed.",
-            'Run: pip install "gguf-vl[heic]"  (or save the photo as JPEG).',
+            f'Run: {sys.executable} -m pip install "pi-heif>=1.4"  (or save the photo as JPEG).',
         ) from error
     if not getattr(module, "SUPPORTED", True):
         raise InvalidPicture(

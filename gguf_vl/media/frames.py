@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
@@ -286,7 +287,7 @@ def _serve(job: Any, data: bytes) -> tuple[dict[str, Any], bytes]:
     except ImportError as error:
         raise InvalidPicture(
             f"{name} is a video, and the reader for videos is not installed.",
-            'Run: pip install "gguf-vl[video]"  (or give some of its frames as pictures).',
+            f'Run: {sys.executable} -m pip install "av>=18"  (or give some of its frames as pictures).',
         ) from error
     wanted = Frames(every, number, scenes, alone)
     limits = PictureLimits(min_tokens, max_tokens)

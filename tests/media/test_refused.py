@@ -73,7 +73,7 @@ def test_heic_without_its_reader_says_how_to_install_it(monkeypatch: pytest.Monk
     with pytest.raises(InvalidPicture) as caught:
         decode(HEIC, "HEIC", "photo.heic", WIDE, 10_000)
     assert "photo.heic is a HEIC photo" in caught.value.what
-    assert 'pip install "gguf-vl[heic]"' in caught.value.fix
+    assert '-m pip install "pi-heif' in caught.value.fix
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
