@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from gguf_vl.tasks.by_frame import FrameByFrame
     from gguf_vl.tasks.results import Result
     from gguf_vl.tasks.task import Task
-    from gguf_vl.types import Event, Finished, Picture, Request
+    from gguf_vl.types import Finished, Picture, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +74,16 @@ class Answering:
 
     def _answer(self, *, streams: bool) -> tuple[str, Finished]:
         """The whole answer and its end; printed as it comes where it `streams`."""
+        from gguf_vl.tasks.by_frame import answer_blocking
         from gguf_vl.types import Finished, Text, Thinking
+
+        def at_frame(number: int, of: int) -> None:
+            self.status.show(f"looking at frame {number} of {of} …")
 
         thinking_shown = streams and sys.stderr.isatty()
         answer = ""
         n_pieces = 0
-        for event in self._events():
+        for event in answer_blocking(self.engine, self.request, at_frame):
             self._show_progress(event)
             if isinstance(event, Thinking) and thinking_shown:
                 sys.stderr.write(f"\x1b[2m{event.text}\x1b[0m")
@@ -97,18 +100,6 @@ class Answering:
                 end = event
         self.status.clear()
         return answer, end
-
-    def _events(self) -> Iterator[Event]:
-        from gguf_vl.types import Request
-
-        if isinstance(self.request, Request):
-            yield from self.engine.generate(self.request)
-            return
-        for number, request in enumerate(self.request.requests, 1):
-            self.status.show(f"looking at frame {number} of {len(self.request.requests)} …")
-            for event in self.engine.generate(request):
-                self.request.take(event)
-        yield from self.request.result()
 
     def _tell_end(self, end: Finished, stats: bool) -> None:
         if end.finish_reason == "length":

@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from gguf_vl.media.shown import Shown
     from gguf_vl.tasks.results import Result
     from gguf_vl.tasks.task import Task
-    from gguf_vl.types import PictureLimits, Request
+    from gguf_vl.types import PictureLimits
 
 STDIN = "-"
 _DRAWN = (".png", ".jpg", ".jpeg", ".webp")
@@ -78,13 +77,11 @@ def ask(
     from gguf_vl.engine.blocking import BlockingEngine
     from gguf_vl.hardware.machine import probe
     from gguf_vl.media.pictures import MAX_BYTES
-    from gguf_vl.media.shown import room, show
-    from gguf_vl.media.video import MOST_TOKENS, Frames
+    from gguf_vl.media.video import Frames
     from gguf_vl.runtime.engines import PlannedEngine
     from gguf_vl.runtime.planning import plan_chosen
     from gguf_vl.tasks import asking
-    from gguf_vl.tasks.by_frame import FrameByFrame, is_by_frame
-    from gguf_vl.types import PictureLimits
+    from gguf_vl.tasks.question import Question
 
     wanted = Frames(every, frames, scenes)
     if question == STDIN:
@@ -96,26 +93,17 @@ def ask(
         print(f"{installed.name} was found damaged: gguf-vl verify {installed.name}", file=sys.stderr)
     for line in planned.plan.gave_way:
         print(f"To fit this machine, {line}.", file=sys.stderr)
-    by_frame = is_by_frame(chosen, installed.name)
-    if by_frame:
-        wanted = replace(wanted, alone=True)
-    elif warning := asking.beyond(chosen, installed.name):
+    if warning := asking.beyond(chosen, installed.name):
         print(warning, file=sys.stderr)
+    detail = settings.detail if "detail" in flags else None
+    put = Question(chosen, installed, settings, given, question, sampling, flags.get("system"), detail)
     piped = sys.stdin.buffer.read(MAX_BYTES + 1) if STDIN in sources else b""
 
     def source_of(name: Any) -> Any:
         return _Stdin(piped) if name == STDIN else name
 
-    def allowed(limits: PictureLimits) -> PictureLimits:
-        return asking.limits(chosen, settings, limits, detail=settings.detail if "detail" in flags else None)
-
     def load(limits: PictureLimits, n_ctx: int) -> Shown:
-        left = room(n_ctx, (question, settings.system or ""), settings.max_tokens)
-        limits = allowed(limits)
-        if by_frame:  # one frame at a time is all that the context must hold
-            limits = PictureLimits(limits.min_tokens, max(limits.min_tokens, min(limits.max_tokens, left)))
-            left = MOST_TOKENS
-        return show([source_of(name) for name in sources], limits, left, wanted)
+        return put.show([source_of(name) for name in sources], limits, n_ctx, wanted)
 
     limits, n_ctx = planned.plan.limits, planned.plan.load.n_ctx
     shown = load(limits, n_ctx)
@@ -135,16 +123,10 @@ def ask(
             status.clear()
             for line in shown.notes:
                 print(line, file=sys.stderr)
-            how: Any = {"extra": question, "sampling": sampling, "system": flags.get("system")}
-            request: Request | FrameByFrame
-            if by_frame:
-                request = FrameByFrame(chosen, shown.clips, given, installed, settings, **how)
-            else:
-                request = asking.request(chosen, shown.content, given, installed, settings, **how)
-            answering = Answering(blocking, chosen, request, shown.pictures, status, installed.name)
+            answering = Answering(blocking, chosen, put.asked(shown), shown.pictures, status, installed.name)
             result = answering.print_json() if as_json else answering.print_text(stats=stats, as_csv=as_csv)
     if boxes:
-        _draw(source_of(sources[-1]), allowed(limits), result, boxes)
+        _draw(source_of(sources[-1]), put.limits(limits), result, boxes)
 
 
 class _Stdin(BytesIO):

@@ -36,7 +36,7 @@ def batch(
     ] = None,
     task: Annotated[str | None, typer.Option("--task", help="What to do with each: see `gguf-vl tasks list`.")] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", help="What to ask about each, in your own words.")] = None,
-    param: Annotated[list[str] | None, typer.Option("-p", "--param", help="A task's parameter, key=value.")] = None,
+    param: options.Param = None,
     schema: Annotated[Path | None, typer.Option("--schema", help="Hold the answers to this JSON schema.")] = None,
     listed: Annotated[list[Path] | None, typer.Option("--list", help="A file of names, one a line.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a file of results that was begun.")] = False,
@@ -59,7 +59,6 @@ def batch(
     from gguf_vl.tasks.batch.formats import format_of
     from gguf_vl.tasks.batch.job import Job
     from gguf_vl.tasks.batch.output import Output
-    from gguf_vl.tasks.by_frame import is_by_frame
 
     if (task is None) == (prompt is None or not prompt.strip()):
         raise UsageError("Say what to do with each picture, in one way.", "Give either --task NAME or --prompt TEXT.")
@@ -78,7 +77,7 @@ def batch(
         print(f"Using {installed.name} ({installed.why}).", file=sys.stderr)
     for line in planned.plan.gave_way:
         print(f"To fit this machine, {line}.", file=sys.stderr)
-    if not is_by_frame(asked, installed.name) and (warning := asking.beyond(asked, installed.name)):
+    if warning := asking.beyond(asked, installed.name):
         print(warning, file=sys.stderr)
     detail = settings.detail if "detail" in flags else None
     job = Job(asked, installed, settings, given, prompt or "", sampling, flags.get("system"), detail)

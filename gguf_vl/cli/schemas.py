@@ -16,15 +16,13 @@ def task_of(name: str | None, schema: Path | None) -> Task:
 
     Raises `UsageError` for a task that there is not, and as `read_schema`.
     """
-    from dataclasses import replace
-
     from gguf_vl.tasks.task import find, free
 
     held = read_schema(schema) if schema else None
     if name is None:
         return free(held)
     task = find(name)
-    return task if held is None else replace(task, schema=held, shown="json", by_frame={})
+    return task if held is None else task.held_to(held)
 
 
 def read_schema(path: Path) -> Any:

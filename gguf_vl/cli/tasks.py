@@ -74,6 +74,8 @@ def show(
         print(harmless(f"  {'-p ' + each.name:<12} {each.help} ({default})"))
     for model, wording in task.wordings.items():
         print(harmless(f"  {'for ' + model:<12} {wording}"))
+    for model, wordings in task.by_frame.items():
+        print(harmless(f"  {'for ' + model:<12} {' or '.join(wordings)} (of each frame of a video by itself)"))
     for model, sentence in task.nothing.items():
         print(harmless(f"  {'or ' + model:<12} {sentence} (in the place of an empty list)"))
     if task.is_beyond("pocket"):
@@ -136,33 +138,26 @@ def _try(task: Task, engine: BlockingEngine, installed: Installed, settings: Any
     import time
 
     from gguf_vl.errors import AnswerInvalid, CutOff
-    from gguf_vl.media.pictures import load_picture
-    from gguf_vl.tasks import asking, results
+    from gguf_vl.tasks import results
+    from gguf_vl.tasks.by_frame import answer_blocking
+    from gguf_vl.tasks.question import Question
     from gguf_vl.tasks.samples import sample_of
-    from gguf_vl.types import Finished, Picture, Text
+    from gguf_vl.types import Finished, Text
 
     sample = sample_of(task)
-    allowed = asking.limits(task, settings, engine.settings.limits)
-    shown = [part if isinstance(part, str) else load_picture(part, allowed) for part in sample.pictures]
-    pictures = [part for part in shown if isinstance(part, Picture)]
-    request = asking.request(
-        task,
-        shown,
-        sample.given,
-        installed,
-        settings,
-        sampling={} if settings.max_tokens is None else {"max_tokens": settings.max_tokens},
-    )
+    sampling = {} if settings.max_tokens is None else {"max_tokens": settings.max_tokens}
+    question = Question(task, installed, settings, sample.given, sampling=sampling)
+    shown = sample.show(question.limits(engine.settings.limits))
     begun = time.monotonic()
     answer = ""
-    for event in engine.generate(request):
+    for event in answer_blocking(engine, question.asked(shown)):
         if isinstance(event, Text):
             answer += event.text
         elif isinstance(event, Finished):
             end = event
     report = {"task": task.name, "on": sample.shows, "given": dict(sample.given), "seconds": time.monotonic() - begun}
     try:
-        result = results.read(task, answer, end, pictures)
+        result = results.read(task, answer, end, shown.pictures)
     except (CutOff, AnswerInvalid) as error:
         return report | {"status": "invalid", "answer": answer, "error": error.what}
     return report | {"status": "valid", "answer": results.as_text(task, result), "fields": result.fields}

@@ -51,11 +51,14 @@ def room(n_ctx: int, texts: Sequence[str], max_tokens: int | None = None) -> int
     return n_ctx - answer - _TEMPLATE_TOKENS - told
 
 
-def show(sources: Sequence[Source], limits: PictureLimits, budget: int, frames: Frames | None = None) -> Shown:
+def show(
+    sources: Sequence[Source | Picture], limits: PictureLimits, budget: int, frames: Frames | None = None
+) -> Shown:
     """What these show, within `budget` tokens where that can be had.
 
-    A picture has as many tokens as `limits` let it. What pictures leave is shared by documents (all their pages, or
-    those of `report.pdf#2-5,8`) and videos (the frames that `frames` says): see `load_pages` and `load_clip`.
+    A picture has as many tokens as `limits` let it; a `Picture` is shown as it is. What pictures leave is shared by
+    documents (all their pages, or those of `report.pdf#2-5,8`) and videos (the frames that `frames` says): see
+    `load_pages` and `load_clip`.
 
     Raises InvalidPicture for what cannot be read, UsageError for `frames` without a video.
     """
@@ -94,8 +97,10 @@ class _Video:
     name: str
 
 
-def _look(source: Source, limits: PictureLimits) -> Picture | Document | _Video:
+def _look(source: Source | Picture, limits: PictureLimits) -> Picture | Document | _Video:
     """A picture, read; or what is read when it is known how much room there is."""
+    if isinstance(source, Picture):
+        return source
     where, pages = split_pages(source)
     if isinstance(where, (str, os.PathLike)) and is_video(path := Path(where)):
         return _Video(path, os.fspath(where))  # by its path: it may be larger than memory

@@ -109,7 +109,7 @@ def request(
     n_pictures = sum(isinstance(each, Picture) for each in pictures)
     check(task, n_pictures, given)
     asked = prompt(task, given, installed.name, extra=extra)
-    rules = system or _filled(task.system, task, given) or settings.system
+    rules = system_prompt(task, given, settings, system)
     said = (Message("system", (rules,)),) if rules else ()
     chosen = _sampling(task, installed.sampling(settings, pictures=n_pictures > 0), sampling or {})
     return replace(Request((*said, Message("user", (*pictures, asked))), chosen), **held(task, given, installed.name))
@@ -120,6 +120,11 @@ def prompt(task: Task, given: Mapping[str, str], model: str, *, extra: str = "")
     given, extra = settle(task, given, extra)
     asked = _filled(task.wordings.get(model, task.prompt), task, given)
     return "\n".join(part for part in (asked, extra.strip()) if part)
+
+
+def system_prompt(task: Task, given: Mapping[str, str], settings: Settings, system: str | None = None) -> str:
+    """The system prompt: that of the request, else the task's, else that of the settings, empty for none."""
+    return system or _filled(task.system, task, given) or settings.system or ""
 
 
 def held(task: Task, given: Mapping[str, str], model: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@ Frames that show the same are asked about once, and those that follow each other
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from gguf_vl.types import Finished, Picture, Request, Text, Timings, Usage
 
 if TYPE_CHECKING:
     from gguf_vl.config import Settings
+    from gguf_vl.engine.blocking import BlockingEngine
+    from gguf_vl.engine.client import Engine
     from gguf_vl.runtime.models import Installed
     from gguf_vl.types import Event
 
@@ -94,6 +97,35 @@ class FrameByFrame:
             else:
                 found.append({"start": _rounded(span.start), "end": _rounded(span.end), "event": answer})
         return Text(json.dumps(found, ensure_ascii=False)), _together(self._ends)
+
+
+async def answer(engine: Engine, asked: Request | FrameByFrame) -> AsyncGenerator[Event, None]:
+    """The events of one answer, whichever way it is asked for. Raises as `Engine.generate`."""
+    if isinstance(asked, Request):
+        async with aclosing(engine.generate(asked)) as events:
+            async for event in events:
+                yield event
+        return
+    for request in asked.requests:
+        async with aclosing(engine.generate(request)) as events:
+            async for event in events:
+                asked.take(event)
+    for event in asked.result():
+        yield event
+
+
+def answer_blocking(
+    engine: BlockingEngine, asked: Request | FrameByFrame, at_frame: Callable[[int, int], None] = lambda _n, _all: None
+) -> Iterator[Event]:
+    """The same for callers without an event loop. `at_frame` hears which frame is looked at, from 1, of how many."""
+    if isinstance(asked, Request):
+        yield from engine.generate(asked)
+        return
+    for number, request in enumerate(asked.requests, 1):
+        at_frame(number, len(asked.requests))
+        for event in engine.generate(request):
+            asked.take(event)
+    yield from asked.result()
 
 
 def _spans(clip: Clip) -> list[Span]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from PIL import Image, ImageDraw, ImageFont
 
+from gguf_vl.media.pictures import load_picture
+from gguf_vl.media.shown import Shown
+from gguf_vl.media.video import Clip, Step
 from gguf_vl.tasks.task import Task
+from gguf_vl.types import PictureLimits
 
 _RED, _BLUE, _YELLOW, _GREEN, _PURPLE = (225, 30, 40), (35, 80, 220), (250, 225, 40), (40, 160, 60), (120, 40, 160)
 _INK, _GREY, _PALE = (30, 30, 36), (120, 120, 130), (236, 238, 242)
@@ -16,18 +20,35 @@ _INK, _GREY, _PALE = (30, 30, 36), (120, 120, 130), (236, 238, 242)
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a task is tried on: pictures as PNG (with texts between them), parameters, and what the pictures show."""
+    """What a task is tried on: pictures as PNG, parameters, and what the pictures show. With `times` the pictures are
+    a video's, each seen from such a second to the next, the last for as long as the one before.
+    """
 
-    pictures: tuple[bytes | str, ...] = field(repr=False)
+    pictures: tuple[bytes, ...] = field(repr=False)
     given: Mapping[str, str]
     shows: str
+    times: tuple[float, ...] = ()
+
+    def show(self, limits: PictureLimits) -> Shown:
+        """What a model sees of it."""
+        pictures = tuple(load_picture(each, limits) for each in self.pictures)
+        if not self.times:
+            return Shown(pictures)
+        steps = tuple(Step((time,), picture) for time, picture in zip(self.times, pictures, strict=True))
+        duration = 2 * self.times[-1] - self.times[-2]
+        content = tuple(part for step in steps for part in (step.caption, step.picture))
+        return Shown(content, clips=(Clip("The sample", duration, steps),))
 
 
 def sample_of(task: Task) -> Sample:
-    """The task's own sample; for a task of a person's, drawn shapes and any value for what must be given."""
+    """The task's own sample; for a task of a person's, drawn shapes and any value for what must be given. A task that
+    some model does frame by frame is tried on a video.
+    """
     if task.name in _SAMPLES:
         return _SAMPLES[task.name]()
     needed = {each.name: "red circle" for each in task.parameters if each.default is None}
+    if task.by_frame:
+        return replace(_timeline(), given=needed)
     scene = _png(_scene())
     return Sample((scene,) * max(task.n_pictures[0], min(1, task.n_pictures[1])), needed, _SCENE)
 
@@ -90,8 +111,8 @@ def _png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _of(shows: str, *pictures: Image.Image | str, **given: str) -> Sample:
-    return Sample(tuple(each if isinstance(each, str) else _png(each) for each in pictures), given, shows)
+def _of(shows: str, *pictures: Image.Image, **given: str) -> Sample:
+    return Sample(tuple(map(_png, pictures)), given, shows)
 
 
 def _word() -> Sample:
@@ -226,10 +247,8 @@ def _timeline() -> Sample:
     ImageDraw.Draw(first).ellipse((40, 90, 110, 160), fill=_RED)
     ImageDraw.Draw(second).ellipse((40, 90, 110, 160), fill=_RED)
     ImageDraw.Draw(second).rectangle((150, 90, 220, 160), fill=_BLUE)
-    frames = zip(("<0.0 seconds>", "<1.0 seconds>", "<2.0 seconds>"), (empty, first, second), strict=True)
-    return _of(
-        "nothing, from 1 s a red circle, from 2 s a blue square too", *(part for frame in frames for part in frame)
-    )
+    pictures = tuple(map(_png, (empty, first, second)))
+    return Sample(pictures, {}, "nothing, from 1 s a red circle, from 2 s a blue square too", (0.0, 1.0, 2.0))
 
 
 _SAMPLES: Mapping[str, Callable[[], Sample]] = {

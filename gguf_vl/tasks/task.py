@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -69,8 +69,12 @@ class Task:
         return any(re.fullmatch(".*".join(map(re.escape, parts)), answer.strip(), re.DOTALL) for parts in said)
 
     def is_beyond(self, model: str) -> bool:
-        """Whether the model of that name is known not to do this: pocket does only what it has a wording for."""
-        return model == "pocket" and model not in self.wordings and bool(self.name)
+        """Whether the model of that name is known not to do this: pocket does only what it has words for."""
+        return model == "pocket" and bool(self.name) and model not in self.wordings and model not in self.by_frame
+
+    def held_to(self, schema: Any) -> Task:
+        """The same, with a schema in the place of its own, to which a model then holds one answer about all."""
+        return replace(self, schema=schema, shown="json", by_frame={})
 
 
 def takes_empty_list(schema: Any) -> bool:

@@ -49,6 +49,14 @@ def test_a_task_is_tried_on_its_own_picture() -> None:
     assert rest[1].split() == ["came", "3"]
 
 
+def test_a_task_that_pocket_does_frame_by_frame_is_tried_so() -> None:
+    done = gguf_vl("tasks", "test", "timeline", "-m", "pocket", "--json")
+    [report] = json.loads(done.stdout)
+    assert (done.returncode, report["status"]) == (0, "valid")
+    assert [event["start"] for event in report["fields"]] == [0.0, 1.0, 2.0]
+    assert "of each frame of a video" in gguf_vl("tasks", "show", "timeline").stdout.decode()
+
+
 def test_what_is_beyond_the_model_is_said_and_not_tried() -> None:
     done = gguf_vl("tasks", "test", "receipt", "-m", "pocket", "--json")
     [report] = json.loads(done.stdout)

@@ -103,5 +103,5 @@ def test_the_tasks_are_listed(server: Serve) -> None:
     locate = next(each for each in listed if each["id"] == "locate")
     assert (locate["n_pictures"], locate["parameters"][0]["name"]) == ([1, 1], "thing")
     assert [each["id"] for each in listed if not each["is_beyond_model"]] == [
-        "describe", "ocr", "locate", "count", "compare", "spatial"
+        "describe", "ocr", "locate", "count", "compare", "spatial", "timeline"
     ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,9 +14,12 @@ from gguf_vl.runtime.engines import PlannedEngine
 from gguf_vl.runtime.models import Installed
 from gguf_vl.runtime.planning import plan_chosen
 from gguf_vl.tasks import asking, results
+from gguf_vl.tasks.by_frame import FrameByFrame, answer_blocking
+from gguf_vl.tasks.question import Question
 from gguf_vl.tasks.results import Result
+from gguf_vl.tasks.samples import sample_of
 from gguf_vl.tasks.task import Task, find
-from gguf_vl.types import Finished, Picture, Text
+from gguf_vl.types import Finished, Picture, Request, Text
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,18 @@ class Pocket:
         pictures = [self.picture(task, each) for each in data]
         sampling = {} if max_tokens is None else {"max_tokens": max_tokens}
         request = asking.request(task, pictures, given, self.installed, self.settings, extra=extra, sampling=sampling)
+        return self._read(task, request, pictures)
+
+    def do_sample(self, task: Task) -> Result:
+        """What comes of a task on its own sample."""
+        sample = sample_of(task)
+        question = Question(task, self.installed, self.settings, sample.given)
+        shown = sample.show(question.limits(self.engine.settings.limits))
+        return self._read(task, question.asked(shown), shown.pictures)
+
+    def _read(self, task: Task, asked: Request | FrameByFrame, pictures: Sequence[Picture]) -> Result:
         answer = ""
-        for event in self.engine.generate(request):
+        for event in answer_blocking(self.engine, asked):
             if isinstance(event, Text):
                 answer += event.text
             elif isinstance(event, Finished):

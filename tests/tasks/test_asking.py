@@ -164,4 +164,5 @@ def test_what_is_beyond_a_model_is_said() -> None:
     assert "never learnt" in str(asking.beyond(find("receipt"), "pocket"))
     assert asking.beyond(find("receipt"), "2b") is None
     assert asking.beyond(find("count"), "pocket") is None
+    assert asking.beyond(find("timeline"), "pocket") is None  # frame by frame
     assert asking.beyond(free(), "pocket") is None

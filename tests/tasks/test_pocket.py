@@ -11,7 +11,6 @@ from PIL import Image
 
 from gguf_vl.errors import CutOff
 from gguf_vl.media.drawing import original
-from gguf_vl.tasks.samples import sample_of
 from gguf_vl.tasks.task import Task, find, free, load
 from gguf_vl.types import PATCH, PictureLimits
 from tests.scenes import png, scene
@@ -58,9 +57,7 @@ def test_two_pictures_are_told_apart(pocket: Pocket, scene_of_three: bytes) -> N
 
 
 def test_a_word_is_read(pocket: Pocket) -> None:
-    sample = sample_of(find("ocr"))
-    assert isinstance(sample.pictures[0], bytes)
-    assert pocket.do("ocr", sample.pictures[0]).text == "CAT"
+    assert pocket.do_sample(find("ocr")).text == "CAT"
 
 
 SIZES = [(256, 256), (384, 288), (640, 480), (1500, 1100)]
@@ -150,14 +147,23 @@ KNOWN = [task for task in load().values() if not task.is_beyond("pocket")]
 
 @pytest.mark.parametrize("task", KNOWN, ids=[task.name for task in KNOWN])
 def test_every_task_that_pocket_knows_is_valid_on_its_own_sample(pocket: Pocket, task: Task) -> None:
-    sample = sample_of(task)
-    found = pocket.do(task, *(part for part in sample.pictures if isinstance(part, bytes)), **sample.given)
+    found = pocket.do_sample(task)
     assert found.text
     if task.schema is not None:
         jsonschema.validate(found.fields, task.schema)
 
 
+def test_a_timeline_of_its_sample_says_what_comes_and_when(pocket: Pocket) -> None:
+    found = pocket.do_sample(find("timeline")).fields
+    assert [(each["start"], each["end"]) for each in found] == [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0)]
+    assert [("red circle" in each["event"], "blue square" in each["event"]) for each in found] == [
+        (False, False),
+        (True, False),
+        (True, True),
+    ]
+
+
 def test_what_is_beyond_pocket_is_said_and_nothing_else() -> None:
-    assert [task.name for task in KNOWN] == ["describe", "ocr", "locate", "count", "compare", "spatial"]
+    assert [task.name for task in KNOWN] == ["describe", "ocr", "locate", "count", "compare", "spatial", "timeline"]
     assert find("receipt").is_beyond("pocket")
     assert not find("receipt").is_beyond("2b")

@@ -5,6 +5,7 @@ arriving(inputs, done)         those, and new ones as they come                 
 parts(files, done)             the pages of documents among them, each by itself          from .parts
 Job(task, …)                   what is asked about each                                   from .job
 answered(engine, job, files)   a `Line` for each, in the order of finishing               from .running
+Turns()                        who may be under way beside whom                         from .turns
 Output(path, begun)            the file of lines: locked, healed, gone on with            from .output
 write_report(…)                a page to look through                                     from .report
 """

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 from gguf_vl.engine.client import Engine
@@ -13,14 +13,12 @@ from gguf_vl.media.video import is_video
 from gguf_vl.tasks import results
 from gguf_vl.tasks.batch.job import Job
 from gguf_vl.tasks.batch.line import Line, failed
-from gguf_vl.tasks.by_frame import FrameByFrame
-from gguf_vl.types import Event, Finished, Request, Text
+from gguf_vl.tasks.batch.turns import Turns
+from gguf_vl.tasks.by_frame import FrameByFrame, answer
+from gguf_vl.types import Finished, Request, Text
 
 AHEAD = 2
 """Pictures decoded, and encoded, ahead of those that are being answered. No more are in memory."""
-
-CLIPS = 2
-"""Videos that are under way at once, whatever else is: one may fill the context, and its frames take 150 MiB."""
 
 
 async def answered(
@@ -33,7 +31,7 @@ async def answered(
     there is a file; raises what that raises: then nothing can be answered. Leaving early gives up those under way.
     """
     lines: asyncio.Queue[Line | None] = asyncio.Queue()
-    gate, turn, clips = _Gate(), asyncio.Lock(), asyncio.Semaphore(CLIPS)
+    turns, turn = Turns(), asyncio.Lock()
 
     async def seat() -> None:
         while True:
@@ -41,8 +39,7 @@ async def answered(
                 file = await anext(files, None)
             if file is None:
                 return
-            async with clips if is_video(Path(file)) else nullcontext():
-                lines.put_nowait(await _line(engine, job, file, gate))
+            lines.put_nowait(await _line(engine, job, file, turns))
 
     async def all_of_them() -> None:
         try:
@@ -62,17 +59,11 @@ async def answered(
         await asyncio.gather(*seats, ended, return_exceptions=True)
 
 
-async def _line(engine: Engine, job: Job, file: str, gate: _Gate) -> Line:
+async def _line(engine: Engine, job: Job, file: str, turns: Turns) -> Line:
     try:
-        async with gate.together():
-            return await _attempt(engine, job, file)
-    except WorkerDied:
-        pass
-    async with gate.alone():
-        try:
-            return await _attempt(engine, job, file)
-        except WorkerDied as error:
-            return failed(file, error)
+        return await turns.take(lambda: _attempt(engine, job, file), is_video=is_video(Path(file)))
+    except WorkerDied as error:
+        return failed(file, error)
 
 
 async def _attempt(engine: Engine, job: Job, file: str) -> Line:
@@ -82,14 +73,14 @@ async def _attempt(engine: Engine, job: Job, file: str) -> Line:
     except WorkerDied as error:  # not over this picture
         raise EngineError(error.what, error.fix) from error
     try:
-        shown = await asyncio.to_thread(job.show, file, engine.settings)
+        shown = await asyncio.to_thread(job.show_file, file, engine.settings)
     except (InvalidPicture, UsageError) as error:
         return failed(file, error)
     end: Finished | None = None
     size = shown.pictures[-1].original_size
     try:
-        answer, end = await _ask(engine, job.asked(shown))
-        result = results.read(job.task, answer, end, shown.pictures)
+        text, end = await _answer(engine, job.asked(shown))
+        result = results.read(job.task, text, end, shown.pictures)
     except WorkerDied:
         raise
     except GgufVlError as error:
@@ -107,63 +98,13 @@ async def _attempt(engine: Engine, job: Job, file: str) -> Line:
     )
 
 
-async def _ask(engine: Engine, asked: Request | FrameByFrame) -> tuple[str, Finished]:
-    """An answer and its end; of a video that is asked about frame by frame, what its frames' answers come to."""
-    if isinstance(asked, Request):
-        return await _answer(engine.generate(asked), lambda _: None)
-    for request in asked.requests:
-        await _answer(engine.generate(request), asked.take)
-    text, end = asked.result()
-    return text.text, end
-
-
-async def _answer(stream: AsyncGenerator[Event, None], take: Callable[[Event], None]) -> tuple[str, Finished]:
+async def _answer(engine: Engine, asked: Request | FrameByFrame) -> tuple[str, Finished]:
+    """An answer and its end."""
     pieces = []
-    async with aclosing(stream) as events:
+    async with aclosing(answer(engine, asked)) as events:
         async for event in events:
-            take(event)
             if isinstance(event, Text):
                 pieces.append(event.text)
             elif isinstance(event, Finished):
                 return "".join(pieces), event
     raise EngineError("The answer has no end.", "Run it again with --debug, and report it.")
-
-
-class _Gate:
-    """Those who may be inside together, and those who must be alone, who go first."""
-
-    def __init__(self) -> None:
-        self._inside = 0
-        self._alone = 0  # inside or waiting
-        self._changed = asyncio.Condition()
-
-    @asynccontextmanager
-    async def together(self) -> AsyncIterator[None]:
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._alone)
-            self._inside += 1
-        try:
-            yield
-        finally:
-            await self._leave()
-
-    @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        self._alone += 1
-        try:
-            async with self._changed:
-                await self._changed.wait_for(lambda: not self._inside)
-                self._inside += 1
-            try:
-                yield
-            finally:
-                await self._leave()
-        finally:
-            self._alone -= 1
-            async with self._changed:
-                self._changed.notify_all()
-
-    async def _leave(self) -> None:
-        self._inside -= 1
-        async with self._changed:
-            self._changed.notify_all()
