@@ -26,5 +26,6 @@ from gguf_vl.api.settings import AskSettings as AskSettings
 from gguf_vl.api.settings import LoadSettings as LoadSettings
 from gguf_vl.media.boxes import Box as Box
 from gguf_vl.media.boxes import Point as Point
+from gguf_vl.media.choice import Frames as Frames
 from gguf_vl.types import Timings as Timings
 from gguf_vl.types import Usage as Usage

@@ -19,7 +19,8 @@ class Answer:
     repeated itself, "cancelled" for one that was stopped. `boxes` and `points` are in pixels of the last picture,
     upright. `fields` is the JSON value of an answer that is held to a schema, None of any other; `rows` are those of a
     task's table, its head first. `thinking` is a Thinking model's reasoning. `dropped_messages` is how many of a chat's
-    oldest messages the model has not seen, for want of context.
+    oldest messages the model has not seen, for want of context. `notes` are lines on which pages of a document or
+    frames of a video it has not seen.
     """
 
     text: str
@@ -32,6 +33,7 @@ class Answer:
     rows: tuple[tuple[str, ...], ...] = ()
     thinking: str = ""
     dropped_messages: int = 0
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.text

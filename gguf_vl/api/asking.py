@@ -8,29 +8,46 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gguf_vl.api.answers import Answer
-from gguf_vl.api.pictures import PictureSource, to_picture
+from gguf_vl.api.pictures import PictureSource, to_source
 from gguf_vl.api.settings import checked, settings_of
 from gguf_vl.config import Settings
 from gguf_vl.errors import UsageError
 from gguf_vl.hardware.machine import probe
-from gguf_vl.media.resize import limits_for
 from gguf_vl.runtime.engines import PlannedEngine
 from gguf_vl.runtime.models import Installed
 from gguf_vl.runtime.planning import plan_chosen
-from gguf_vl.tasks import asking, results
+from gguf_vl.tasks import results
+from gguf_vl.tasks.asking import check, settle
+from gguf_vl.tasks.by_frame import FrameByFrame
+from gguf_vl.tasks.question import Question
 from gguf_vl.tasks.task import Task, find, free
 from gguf_vl.types import Finished, Message, Picture, Request
 
-_NOT_OF_SAMPLING = ("schema", "thinking_budget", "system", "detail")
+_NOT_OF_SAMPLING = ("schema", "thinking_budget", "system", "detail", "frames")
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What a program wants: a question in its own `words`, or a task by its name with parameters and added words. `how`
+    are `AskSettings`.
+    """
+
+    words: str = ""
+    how: Mapping[str, Any] = field(default_factory=dict)
+    task: str | None = None
+    given: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request, the pictures that its answer is about, and the task that says how it is read."""
+    """A request, or one for each frame of a video; the pictures that its answer is about, the task that says how it is
+    read, and `notes` of what was left out.
+    """
 
-    request: Request
+    request: Request | FrameByFrame
     pictures: tuple[Picture, ...]
     task: Task
+    notes: tuple[str, ...] = ()
 
     def answer(self, text: str, thinking: str, end: Finished) -> Answer:
         """The whole of an answer. Raises `CutOff` and `AnswerInvalid` for one that was to be JSON and is not."""
@@ -48,6 +65,7 @@ class Asked:
             rows=read.rows,
             thinking=thinking,
             dropped_messages=end.dropped_messages,
+            notes=self.notes,
         )
 
 
@@ -60,47 +78,42 @@ class Planned:
     settings: Settings
     notes: list[str] = field(default_factory=list)
 
-    def question(
-        self,
-        sources: Sequence[PictureSource],
-        question: str,
-        how: Mapping[str, Any],
-        *,
-        before: Sequence[Message] = (),
-    ) -> Asked:
-        """A question behind a conversation. Blocking: pictures are decoded. Raises `InvalidPicture`, `UsageError`."""
-        asked = checked(how)
-        limits = limits_for(asked.get("detail", self.settings.detail), self.engine.settings.limits)
-        pictures = tuple(to_picture(source, limits) for source in sources)
-        earlier = [part for message in before for part in message.content if isinstance(part, Picture)]
-        found = free(asked.get("schema"))
-        request = asking.request(
-            found,
-            (*earlier, *pictures),  # what is recommended for pictures holds behind them too
-            {},
+    def prepare(self, asking: Asking, sources: Sequence[PictureSource], before: Sequence[Message] = ()) -> Asked:
+        """What is asked, behind a conversation or none, about what the sources show. Blocking: they are decoded.
+
+        Raises `InvalidPicture`, and `UsageError` for what is no task or not what it takes.
+        """
+        how = checked(asking.how)
+        schema = how.get("schema")
+        task = free(schema) if asking.task is None else find(asking.task)
+        if asking.task is not None:
+            task = task if schema is None else task.held_to(schema)
+            check(task, len(sources), settle(task, asking.given, asking.words)[0])
+        question = Question(
+            task,
             self.installed,
             self.settings,
-            extra=question,
-            sampling={name: value for name, value in asked.items() if name not in _NOT_OF_SAMPLING},
-            system=asked.get("system"),
+            asking.given,
+            asking.words,
+            {name: value for name, value in how.items() if name not in _NOT_OF_SAMPLING},
+            how.get("system"),
+            how.get("detail"),
         )
-        *system, _ = request.messages
+        engine = self.engine.settings
+        read = [to_source(each, question.limits(engine.limits)) for each in sources]
+        shown = question.show(read, engine.limits, engine.n_ctx, how.get("frames"), before=before)
+        if question.is_by_frame:
+            return Asked(question.asked(shown), shown.pictures, task, shown.notes)
+        earlier = [part for message in before for part in message.content if isinstance(part, Picture)]
+        request = question.request((*earlier, *shown.content))  # what is recommended for pictures holds behind them too
+        *system, said = request.messages
         request = replace(
             request,
-            messages=(*system, *before, Message("user", (*pictures, question))),
+            messages=(*system, *before, replace(said, content=said.content[len(earlier) :])),
             drop_oldest=bool(before),
-            thinking_budget=asked.get("thinking_budget"),
+            thinking_budget=how.get("thinking_budget"),
         )
-        return Asked(request, pictures or tuple(earlier[-1:]), found)
-
-    def task(self, name: str, sources: Sequence[PictureSource], parameters: Mapping[str, str]) -> Asked:
-        """A task. Blocking. Raises `InvalidPicture`, and `UsageError` for what is no task or not what it takes."""
-        found = find(name)
-        asking.check(found, len(sources), parameters)
-        limits = asking.limits(found, self.settings, self.engine.settings.limits)
-        pictures = tuple(to_picture(source, limits) for source in sources)
-        request = asking.request(found, pictures, parameters, self.installed, self.settings)
-        return Asked(request, pictures, found)
+        return Asked(request, shown.pictures or tuple(earlier[-1:]), task, shown.notes)
 
 
 def plan(
@@ -123,6 +136,16 @@ def plan(
         idle_s=settings.idle_unload or None,
     )
     return Planned(installed, engine, settings, notes)
+
+
+def for_each(question: str, task: str | None, parameters: Mapping[str, str] | None, how: Mapping[str, Any]) -> Asking:
+    """What a batch asks about each picture. Raises `UsageError` for what no picture could be asked."""
+    checked(how)
+    if task is not None:
+        find(task)
+    elif not question.strip() or parameters:
+        raise UsageError("A batch has neither a question nor a task.", 'Give one: batch(pictures, "What is this?")')
+    return Asking(question, how, task, parameters or {})
 
 
 def split(asked: Sequence[PictureSource], question: str | None) -> tuple[Sequence[PictureSource], str]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 from gguf_vl.api.answers import Answer, BatchResult
-from gguf_vl.api.asking import Asked, Planned, plan, split
-from gguf_vl.api.pictures import PictureSource
+from gguf_vl.api.asking import Asked, Asking, Planned, for_each, plan, split
+from gguf_vl.api.pictures import PictureSource, is_video
 from gguf_vl.api.settings import AskSettings, LoadSettings, checked
 from gguf_vl.errors import GgufVlError, UsageError
 from gguf_vl.media.boxes import Box
-from gguf_vl.types import Finished, Message, Text, Thinking
+from gguf_vl.media.choice import Frames
+from gguf_vl.tasks.batch.turns import Turns
+from gguf_vl.tasks.by_frame import answer
+from gguf_vl.types import Finished, Message, Request, Text, Thinking
 
 
 def load_async(
@@ -95,15 +98,20 @@ class AsyncModel:
     def stream(self, *asked: PictureSource, question: str | None = None, **how: Unpack[AskSettings]) -> AsyncStream:
         """The same, as it is written. Nothing is asked before it is read."""
         sources, words = split(asked, question)
-        return AsyncStream(self, lambda: self._planned.question(sources, words, how))
+        return AsyncStream(self, lambda: self._planned.prepare(Asking(words, how), sources))
 
     async def locate(self, picture: PictureSource, what: str) -> tuple[Box, ...]:
         """Where that is in the picture. Arguments and errors are those of `Model.locate`."""
         return (await self.run("locate", picture, thing=what)).boxes
 
-    async def run(self, task: str, /, *pictures: PictureSource, **parameters: str) -> Answer:
+    async def run(
+        self, task: str, /, *pictures: PictureSource, frames: Frames | None = None, **parameters: str
+    ) -> Answer:
         """What a task makes of pictures. Arguments and errors are those of `Model.run`."""
-        return await AsyncStream(self, lambda: self._planned.task(task, pictures, parameters)).read()
+        return await self._answer(Asking("", {"frames": frames}, task, parameters), pictures)
+
+    async def _answer(self, asking: Asking, sources: Sequence[PictureSource]) -> Answer:
+        return await AsyncStream(self, lambda: self._planned.prepare(asking, sources)).read()
 
     def chat(self, **how: Unpack[AskSettings]) -> AsyncChat:
         """A new conversation. The settings are those of its questions that do not say otherwise."""
@@ -111,16 +119,23 @@ class AsyncModel:
         return AsyncChat(self, how)
 
     async def batch(
-        self, pictures: Iterable[PictureSource], question: str, **how: Unpack[AskSettings]
+        self,
+        pictures: Iterable[PictureSource],
+        question: str = "",
+        *,
+        task: str | None = None,
+        parameters: Mapping[str, str] | None = None,
+        **how: Unpack[AskSettings],
     ) -> AsyncGenerator[BatchResult, None]:
-        """The same question about each of many pictures. Arguments and errors are those of `Model.batch`."""
-        checked(how)
+        """The same question or task about each of many pictures. Arguments and errors are those of `Model.batch`."""
+        asking = for_each(question, task, parameters, how)
+        turns = Turns()
         waiting = enumerate(pictures)
         running: set[asyncio.Task[BatchResult]] = set()
         try:
             while True:
                 while len(running) < in_flight(self) and (following := next(waiting, None)):
-                    running.add(asyncio.create_task(one_of_batch(self, *following, question, how)))
+                    running.add(asyncio.create_task(one_of_batch(self, *following, asking, turns)))
                 if not running:
                     return
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -161,11 +176,13 @@ def in_flight(model: AsyncModel) -> int:
 
 
 async def one_of_batch(
-    model: AsyncModel, index: int, picture: PictureSource, question: str, how: AskSettings
+    model: AsyncModel, index: int, picture: PictureSource, asking: Asking, turns: Turns
 ) -> BatchResult:
     """One result of a batch. What goes wrong with its picture is in it."""
     try:
-        return BatchResult(index, picture, await model.ask(picture, question=question, **how))
+        is_long = await asyncio.to_thread(is_video, picture)
+        answer = await turns.take(lambda: model._answer(asking, [picture]), is_video=is_long)
+        return BatchResult(index, picture, answer)
     except GgufVlError as error:
         return BatchResult(index, picture, None, error)
 
@@ -238,8 +255,9 @@ async def _pieces(
     engine: Any, prepare: Callable[[], Asked], told: _Told, then: Callable[[Asked, Answer], None] | None
 ) -> AsyncGenerator[str, None]:
     asked = await asyncio.to_thread(prepare)
-    told.id = asked.request.id
-    async with aclosing(engine.generate(asked.request)) as events:
+    if isinstance(asked.request, Request):
+        told.id = asked.request.id
+    async with aclosing(answer(engine, asked.request)) as events:
         async for event in events:
             match event:
                 case Text(text):
@@ -276,6 +294,7 @@ class AsyncChat:
         before, planned, messages = self.messages, self._model._planned, self._messages
 
         def remember(asked: Asked, answer: Answer) -> None:
+            assert isinstance(asked.request, Request)  # frame by frame is a task's way
             messages.extend((asked.request.messages[-1], Message("assistant", (answer.text,))))
 
-        return AsyncStream(self._model, lambda: planned.question(pictures, text, settings, before=before), remember)
+        return AsyncStream(self._model, lambda: planned.prepare(Asking(text, settings), pictures, before), remember)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, wait
 from types import TracebackType
 from typing import Self, Unpack
 
 from gguf_vl.api.answers import Answer, BatchResult
-from gguf_vl.api.asking import plan
+from gguf_vl.api.asking import Asking, for_each, plan
 from gguf_vl.api.async_model import AsyncChat, AsyncModel, AsyncStream, in_flight, one_of_batch, started
 from gguf_vl.api.pictures import PictureSource
 from gguf_vl.api.portal import Portal, Work, end_all
-from gguf_vl.api.settings import AskSettings, LoadSettings, checked
+from gguf_vl.api.settings import AskSettings, LoadSettings
 from gguf_vl.media.boxes import Box
+from gguf_vl.media.choice import Frames
+from gguf_vl.tasks.batch.turns import Turns
 from gguf_vl.types import Message
 
 
@@ -87,36 +89,44 @@ class Model:
         """
         return self._portal.call(self._model.locate(picture, what))
 
-    def run(self, task: str, /, *pictures: PictureSource, **parameters: str) -> Answer:
+    def run(self, task: str, /, *pictures: PictureSource, frames: Frames | None = None, **parameters: str) -> Answer:
         """What a task makes of pictures: `run("receipt", "receipt.jpg").fields`. `gguf-vl tasks list` shows them.
 
-        Raises as `ask` does, and `UsageError` for what is no task, or pictures and parameters that it does not take.
+        `frames` says which frames of a video are shown. Raises as `ask` does, and `UsageError` for what is no task, or
+        pictures and parameters that it does not take.
         """
-        return self._portal.call(self._model.run(task, *pictures, **parameters))
+        return self._portal.call(self._model.run(task, *pictures, frames=frames, **parameters))
 
     def chat(self, **how: Unpack[AskSettings]) -> Chat:
         """A new conversation. The settings are those of its questions that do not say otherwise."""
         return Chat(self, self._portal, self._model.chat(**how))
 
     def batch(
-        self, pictures: Iterable[PictureSource], question: str, **how: Unpack[AskSettings]
+        self,
+        pictures: Iterable[PictureSource],
+        question: str = "",
+        *,
+        task: str | None = None,
+        parameters: Mapping[str, str] | None = None,
+        **how: Unpack[AskSettings],
     ) -> Iterator[BatchResult]:
         """The same question about each of many pictures, several at a time; the results as they come.
 
-        `pictures` may be a generator, and is read as far as needed. A picture that cannot be read costs its own result
-        only. Leaving early cancels the rest. Raises `UsageError` for a setting that cannot be.
+        With a `task` it is that one, with its `parameters`, and the question is words that are added to it. `pictures`
+        may be a generator, and is read as far as needed. A document or a video is one of them, as in `ask`. A picture
+        that cannot be read costs its own result only; one under which the model's process died is asked about once
+        more, alone. Leaving early cancels the rest. Raises `UsageError` for a setting that cannot be, and for what is
+        no task.
         """
-        checked(how)
-        return self._batch(enumerate(pictures), question, how)
+        return self._batch(enumerate(pictures), for_each(question, task, parameters, how))
 
-    def _batch(
-        self, waiting: Iterator[tuple[int, PictureSource]], question: str, how: AskSettings
-    ) -> Iterator[BatchResult]:
+    def _batch(self, waiting: Iterator[tuple[int, PictureSource]], asking: Asking) -> Iterator[BatchResult]:
+        turns = Turns()
         running: list[Work[BatchResult]] = []
         try:
             while True:
                 while len(running) < in_flight(self._model) and (following := next(waiting, None)):
-                    running.append(self._portal.begin(one_of_batch(self._model, *following, question, how)))
+                    running.append(self._portal.begin(one_of_batch(self._model, *following, asking, turns)))
                 if not running:
                     return
                 wait([work.future for work in running], return_when=FIRST_COMPLETED)

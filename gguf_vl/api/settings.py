@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 from gguf_vl.config import NAMES, Settings, load_settings, with_origins
 from gguf_vl.errors import UsageError
+from gguf_vl.media.choice import Frames
 from gguf_vl.types import Detail, KvType
 
 
@@ -51,7 +52,8 @@ class AskSettings(TypedDict, total=False):
 
     A JSON `schema` holds the answer to it, and `Answer.fields` is its value. `system` is the system prompt, `detail`
     how many image tokens a picture may take. `max_tokens` are those of the answer, `thinking_budget` of a Thinking
-    model's reasoning. An answer ends before a `stop` string.
+    model's reasoning. An answer ends before a `stop` string. `frames` says which frames of a video are shown, one every
+    half second where it does not.
     """
 
     schema: Any
@@ -64,6 +66,7 @@ class AskSettings(TypedDict, total=False):
     seed: int | None
     stop: str | Sequence[str] | None
     thinking_budget: int | None
+    frames: Frames | None
 
 
 def settings_of(model: str | os.PathLike[str] | None, given: Mapping[str, Any]) -> Settings:
@@ -80,6 +83,8 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     ours = {name: value for name, value in asked.items() if name in NAMES}
     with _named_as_here():
         found = with_origins(ours, environment={}, file=None)
+    if not isinstance(frames := asked.get("frames", Frames()), Frames):
+        raise UsageError(f"frames is {frames!r}, which says of no video what is shown.", "Give Frames(number=16).")
     if isinstance(stop := asked.get("stop", ()), str):
         stop = (stop,)
     return {**asked, **{name: found[name].value for name in ours}, "stop": tuple(stop)}

@@ -76,8 +76,8 @@ def ask(
     from gguf_vl.cli.status import Status
     from gguf_vl.engine.blocking import BlockingEngine
     from gguf_vl.hardware.machine import probe
+    from gguf_vl.media.choice import Frames
     from gguf_vl.media.pictures import MAX_BYTES
-    from gguf_vl.media.video import Frames
     from gguf_vl.runtime.engines import PlannedEngine
     from gguf_vl.runtime.planning import plan_chosen
     from gguf_vl.tasks import asking

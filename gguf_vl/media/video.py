@@ -12,15 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gguf_vl.errors import InvalidPicture, UsageError
+from gguf_vl.errors import InvalidPicture
 from gguf_vl.media.apart import in_child
+from gguf_vl.media.choice import EVERY_S
+from gguf_vl.media.choice import Frames as Frames
 from gguf_vl.media.formats import video_in
 from gguf_vl.media.pictures import MAX_BYTES, digest_of
 from gguf_vl.media.sources import on_one_line
 from gguf_vl.types import Picture, PictureLimits
-
-EVERY_S = 0.5
-"""Seconds from one frame to the next where nothing else is asked for (the reference's `fps` of 2)."""
 
 LEAST_FRAMES, MOST_FRAMES = 4, 768
 """Of what is taken where nothing else is asked for (the reference's `min_frames`, `max_frames`)."""
@@ -38,33 +37,6 @@ TIMEOUT_S = 600.0
 """Seconds that reading a video may take."""
 
 _THIS = "gguf_vl.media.frames"
-
-
-@dataclass(frozen=True, slots=True)
-class Frames:
-    """Which frames of a video are wanted: one every so many seconds, so many in all, or the first of every scene.
-
-    With none of these it is one every `EVERY_S` seconds. They come in pairs, or each `alone` as those of scenes do.
-    Raises UsageError for two ways to choose, and for less than nothing.
-    """
-
-    every: float | None = None
-    number: int | None = None
-    scenes: bool = False
-    alone: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.every is not None) + (self.number is not None) + self.scenes > 1:
-            raise UsageError("Frames are chosen in more than one way.", "Take one of --every, --frames and --scenes.")
-        if self.every is not None and not 0.001 <= self.every < 1e6:
-            raise UsageError(f"A frame every {self.every:g} seconds.", "Give the seconds, such as --every 2.")
-        if self.number is not None and not 1 <= self.number <= 100_000:
-            raise UsageError(f"{self.number} frames of a video.", "Give how many, such as --frames 16.")
-
-    @property
-    def is_default(self) -> bool:
-        """Whether no way to choose them is asked for."""
-        return (self.every, self.number, self.scenes) == (None, None, False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gguf_vl.errors import UsageError
-from gguf_vl.media.video import Clip
 from gguf_vl.tasks import asking
 from gguf_vl.tasks.task import Task
 from gguf_vl.types import Finished, Picture, Request, Text, Timings, Usage
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from gguf_vl.config import Settings
     from gguf_vl.engine.blocking import BlockingEngine
     from gguf_vl.engine.client import Engine
+    from gguf_vl.media.video import Clip
     from gguf_vl.runtime.models import Installed
     from gguf_vl.types import Event
 

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from gguf_vl.media.shown import Shown, room, show
-from gguf_vl.media.video import MOST_TOKENS, Frames
+from gguf_vl.media.choice import Frames
 from gguf_vl.tasks import asking
 from gguf_vl.tasks.by_frame import FrameByFrame, is_by_frame
 from gguf_vl.types import Picture, PictureLimits, Request
 
 if TYPE_CHECKING:
     from gguf_vl.config import Settings
+    from gguf_vl.media.shown import Shown
     from gguf_vl.media.sources import Source
     from gguf_vl.runtime.models import Installed
     from gguf_vl.tasks.task import Task
@@ -61,6 +61,9 @@ class Question:
 
         Blocking. Raises as `media.shown.show`.
         """
+        from gguf_vl.media.shown import room, show
+        from gguf_vl.media.video import MOST_TOKENS
+
         said = [part for message in before for part in message.content]
         texts, most = self._texts(), self._most_tokens
         left = room(n_ctx, texts, most)

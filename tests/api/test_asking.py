@@ -99,6 +99,7 @@ def test_settings_of_a_question_go_before_those_of_the_model(home: Path) -> None
 @pytest.mark.parametrize(
     ("how", "what"),
     [
+        ({"frames": 4}, "frames is 4, which says of no video what is shown."),
         ({"temprature": 1}, "There is no setting 'temprature' here."),
         ({"top_k": -1}, "top_k is -1, which is not a whole number from 0 to 1000000."),
     ],

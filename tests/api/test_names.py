@@ -56,7 +56,7 @@ def test_the_names_are_listed_once_and_are_those_that_the_library_gives() -> Non
 def test_what_may_be_set_is_what_the_settings_and_requests_have() -> None:
     elsewhere = {"model", "offline", "theme", "pictures", "keys"}
     assert set(LoadSettings.__annotations__) == set(config.NAMES) - elsewhere
-    assert set(AskSettings.__annotations__) - set(config.NAMES) == {"schema", "stop", "thinking_budget"}
+    assert set(AskSettings.__annotations__) - set(config.NAMES) == {"schema", "stop", "thinking_budget", "frames"}
 
 
 def test_importing_the_package_imports_nothing_of_it_and_the_library_nothing_heavy(home: Path) -> None:
