@@ -83,12 +83,15 @@ class Planned:
 
         Raises `InvalidPicture`, and `UsageError` for what is no task or not what it takes.
         """
+        from gguf_vl.media.shown import may_be_several
+
         how = checked(asking.how)
         schema = how.get("schema")
         task = free(schema) if asking.task is None else find(asking.task)
         if asking.task is not None:
             task = task if schema is None else task.held_to(schema)
-            check(task, len(sources), settle(task, asking.given, asking.words)[0])
+            n_pictures = None if any(map(may_be_several, sources)) else len(sources)
+            check(task, n_pictures, settle(task, asking.given, asking.words)[0])
         question = Question(
             task,
             self.installed,

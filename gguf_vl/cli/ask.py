@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,8 @@ from gguf_vl.cli import options
 from gguf_vl.errors import GgufVlError, UsageError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from gguf_vl.media.shown import Shown
     from gguf_vl.tasks.results import Result
     from gguf_vl.tasks.task import Task
@@ -70,7 +72,7 @@ def ask(
     chosen = task_of(task, schema)
     given, question = settle(chosen, parameters(param or []), question)
     sources: list[Any] = [*names, *(_copied() if clipboard else ())]
-    _check(chosen, len(sources), given, boxes, as_csv=as_csv, as_json=as_json)
+    _check(chosen, sources, given, boxes, as_csv=as_csv, as_json=as_json)
 
     from gguf_vl.cli.answering import Answering
     from gguf_vl.cli.status import Status
@@ -126,7 +128,7 @@ def ask(
             answering = Answering(blocking, chosen, put.asked(shown), shown.pictures, status, installed.name)
             result = answering.print_json() if as_json else answering.print_text(stats=stats, as_csv=as_csv)
     if boxes:
-        _draw(source_of(sources[-1]), put.limits(limits), result, boxes)
+        _draw(_drawable(source_of(sources[-1]), shown, put.limits(limits)), result, boxes)
 
 
 class _Stdin(BytesIO):
@@ -179,16 +181,18 @@ def _copied() -> list[Any]:
 
 
 def _check(
-    task: Task, n_pictures: int, given: Mapping[str, str], boxes: Path | None, *, as_csv: bool, as_json: bool
+    task: Task, sources: Sequence[Any], given: Mapping[str, str], boxes: Path | None, *, as_csv: bool, as_json: bool
 ) -> None:
+    from gguf_vl.media.shown import may_be_several
     from gguf_vl.tasks import asking
 
-    asking.check(task, n_pictures, given)
+    several = any(source == STDIN or may_be_several(source) for source in sources)
+    asking.check(task, None if several else len(sources), given)
     if as_csv and (task.shown != "table" or as_json):
         raise UsageError(
             "--csv is for tasks that read a table, and not together with --json.", "Try --task table --csv."
         )
-    if boxes and not n_pictures:
+    if boxes and not sources:
         raise UsageError("--boxes draws on a picture, and none is given.", "Give the picture before the question.")
     if boxes and (boxes.suffix.lower() not in _DRAWN or not boxes.absolute().parent.is_dir()):
         raise UsageError(
@@ -197,11 +201,19 @@ def _check(
         )
 
 
-def _draw(source: Any, limits: PictureLimits, result: Result, to: Path) -> None:
-    """The last picture in its own size, upright, with all that the answer locates on it."""
-    from gguf_vl.media.drawing import draw_boxes, original
+def _drawable(source: Any, shown: Shown, limits: PictureLimits) -> Image.Image:
+    """The last picture in its own size, upright; of several pages, or of a video, what was seen of the last of them."""
+    from gguf_vl.media.drawing import of_picture, original
 
-    drawn = draw_boxes(original(source, limits), result.boxes, result.points)
+    has_caption = len(shown.content) > 1 and isinstance(shown.content[-2], str)
+    return of_picture(shown.pictures[-1]) if has_caption else original(source, limits)
+
+
+def _draw(picture: Image.Image, result: Result, to: Path) -> None:
+    """The picture with all that the answer locates on it."""
+    from gguf_vl.media.drawing import draw_boxes
+
+    drawn = draw_boxes(picture, result.boxes, result.points)
     try:
         drawn.save(to)
     except OSError as error:

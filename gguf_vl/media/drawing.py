@@ -15,7 +15,7 @@ from gguf_vl.media.lettering import Lettering
 from gguf_vl.media.pdf import page_of
 from gguf_vl.media.pictures import MAX_BYTES, MAX_PIXELS, decode_safely, decoding, read_page
 from gguf_vl.media.sources import Source, read_source
-from gguf_vl.types import PATCH, PictureLimits
+from gguf_vl.types import PATCH, Picture, PictureLimits
 
 Colour = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]
@@ -83,6 +83,13 @@ def thumbnail(source: str | os.PathLike[str] | bytes, max_size: tuple[int, int])
     with decoding:
         picture = whole(data, kind, name, MAX_PIXELS, at_least=2 * longest)
     return picture.resize(_fitting(picture.size, max_size), Image.Resampling.BICUBIC, reducing_gap=3)
+
+
+def of_picture(picture: Picture) -> Image.Image:
+    """What the model sees of a picture, of two frames the later one, in the size of its original."""
+    size = picture.width, picture.height
+    seen = Image.frombytes("RGB", size, picture.rgb[-3 * picture.width * picture.height :])
+    return seen.resize(picture.original_size, Image.Resampling.BICUBIC)
 
 
 def original(source: Source, limits: PictureLimits) -> Image.Image:

@@ -10,7 +10,7 @@ from pathlib import Path
 from gguf_vl.errors import InvalidPicture, UsageError
 from gguf_vl.media import documents, video
 from gguf_vl.media.documents import Document, document_in, load_pages
-from gguf_vl.media.formats import video_in
+from gguf_vl.media.formats import is_pdf, is_tiff, video_in
 from gguf_vl.media.pdf import split_pages
 from gguf_vl.media.pictures import MAX_BYTES, picture_of
 from gguf_vl.media.sources import Source, read_source
@@ -40,6 +40,24 @@ class Shown:
     def pictures(self) -> tuple[Picture, ...]:
         """The pictures alone."""
         return tuple(part for part in self.content if isinstance(part, Picture))
+
+
+def may_be_several(source: object) -> bool:
+    """Whether what is given may show several pictures: a document or a video, by its first bytes. Of a stream, which
+    can be read once, that is not known, so it may.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        head = bytes(source[:1024])
+    elif isinstance(source, (str, os.PathLike)):
+        where, _ = split_pages(source)
+        try:
+            with open(str(where), "rb") as file:
+                head = file.read(1024)
+        except (OSError, ValueError):  # a data: URI, or nothing that is there
+            return isinstance(source, str) and source[:5].lower() == "data:"
+    else:
+        return hasattr(source, "read")
+    return is_pdf(head) or is_tiff(head) or video_in(head) is not None
 
 
 def room(n_ctx: int, texts: Sequence[str], max_tokens: int | None = None) -> int:

@@ -26,16 +26,19 @@ _BRINGS_ARTICLE = re.compile(r"\b(the|no)\s+$", re.IGNORECASE)
 _NO_PENALTIES = {"presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0}
 
 
-def check(task: Task, n_pictures: int, given: Mapping[str, str]) -> None:
-    """Raise `UsageError` for a number of pictures or parameters that the task does not take: before a model loads."""
+def check(task: Task, n_pictures: int | None, given: Mapping[str, str]) -> None:
+    """Raise `UsageError` for a number of pictures or parameters that the task does not take: before a model loads.
+
+    None pictures are as many as a document or a video turns out to show.
+    """
     least, most = task.n_pictures
-    if not least <= n_pictures <= most:
+    if n_pictures is not None and not least <= n_pictures <= most:
         wanted = _pictures(least) if least == most else f"{least} to {_pictures(most)}"
         if n_pictures < least and most > least:
             wanted = f"at least {_pictures(least)}"
         raise UsageError(
             f"{_of(task)} is about {wanted}, and {n_pictures or 'none'} {'is' if n_pictures <= 1 else 'are'} given.",
-            "Give so many.",
+            "Give so many; a page of a document is one (report.pdf#2), and so are two frames of a video.",
         )
     known = [each.name for each in task.parameters]
     for name in given:

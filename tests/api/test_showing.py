@@ -42,6 +42,9 @@ def test_a_document_is_shown_by_its_pages_from_a_path_and_from_bytes(model: Mode
     assert str(model.ask(f"{report}#2", "What colour is the star?")) == "blue"
     with pytest.raises(InvalidPicture):
         model.ask(f"{report}#7", WHICH)
+    assert str(model.run("compare", report, thing="blue star")) == "second"
+    with pytest.raises(UsageError, match="about 2 pictures, and 1 is"):
+        model.run("compare", SHAPES, thing="blue star")
 
 
 def test_a_video_is_shown_by_its_frames_those_that_are_asked_for(model: Model, film: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from gguf_vl import paths
 from gguf_vl.engine.blocking import BlockingEngine
@@ -169,3 +170,24 @@ def test_a_timeline_is_of_one_video(moves: str) -> None:
         done = gguf_vl("ask", "--task", "timeline", "-m", "pocket", *given)
         assert (done.returncode, done.stdout) == (2, b"")
         assert "one video" in done.stderr.decode()
+
+
+# --- boxes, and tasks about several pictures
+
+
+def test_boxes_are_drawn_on_the_last_page_or_frame(film: Path, report: str, tmp_path: Path) -> None:
+    for given, colour in ((report, (0, 0, 255)), (str(film), (0, 0, 255))):
+        drawn = tmp_path / "drawn.png"
+        answer = json.loads(asked("--json", given, "Locate the blue star.", "--boxes", str(drawn)))
+        [box] = answer["boxes"]
+        with Image.open(drawn) as picture:
+            middle = ((box["x1"] + box["x2"]) // 2, (box["y1"] + box["y2"]) // 2)
+            assert sum(abs(a - b) for a, b in zip(picture.getpixel(middle), colour, strict=True)) < 250
+            assert max(picture.size) > max(middle)
+
+
+def test_the_pages_of_a_document_are_the_pictures_that_a_task_needs(report: str) -> None:
+    assert asked("--task", "compare", report, "-p", "thing=blue star") == "second"
+    done = gguf_vl("ask", "-m", "pocket", "--task", "describe", report)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert "about one picture, and 2 are given" in done.stderr.decode()
