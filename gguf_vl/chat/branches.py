@@ -27,16 +27,17 @@ def add(
     *,
     model: str = "",
     writer: str | None = None,
+    task: str | None = None,
 ) -> int:
     """A new turn, chosen; with a writer it is being written. -> its id. Raises ChatNotFound."""
     rows.chat(chat_id)
     if parent_id is not None and rows.living(parent_id)["chat_id"] != chat_id:
         raise no_turn(parent_id)
     now = time.time()
-    columns = "chat_id, parent_id, chosen, role, text, state, writer, model, created"
+    columns = "chat_id, parent_id, chosen, role, text, state, writer, model, created, task"
     state = "done" if writer is None else "writing"
-    values = (chat_id, parent_id, _next(rows, chat_id, parent_id), role, text, state, writer, model, now)
-    added = rows.connection.execute(f"INSERT INTO turn ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    values = (chat_id, parent_id, _next(rows, chat_id, parent_id), role, text, state, writer, model, now, task)
+    added = rows.connection.execute(f"INSERT INTO turn ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
     rows.connection.execute("UPDATE chat SET updated = ? WHERE id = ?", (now, chat_id))
     assert added.lastrowid is not None
     return added.lastrowid

@@ -121,7 +121,7 @@ class History:
             _set(rows, chat_id, model=name)
 
     def set_preset(self, chat_id: int, name: str | None) -> None:
-        """The preset that the chat began with."""
+        """The task of what is typed or, where nothing is, of what was asked last; by its name."""
         with self.writing() as rows:
             _set(rows, chat_id, preset=name)
 
@@ -173,7 +173,7 @@ class History:
             draft = rows.draft(chat_id)
             if not draft.text.strip() and not draft.attachments:
                 raise UsageError("Nothing is typed or attached.", "Type a question, or attach a picture.")
-            asked = branches.add(rows, chat_id, parent_id, "user", draft.text)
+            asked = branches.add(rows, chat_id, parent_id, "user", draft.text, task=rows.chat(chat_id).preset)
             moved = "chat_id = ? AND turn_id IS NULL AND detached_at IS NULL"
             rows.connection.execute(f"UPDATE attachment SET turn_id = ? WHERE {moved}", (asked, chat_id))
             _set(rows, chat_id, draft="")
@@ -190,7 +190,9 @@ class History:
         with self.writing() as rows:
             old = rows.turn(turn_id)
             kept = old.attachments if attachments is None else attachments
-            added = branches.add(rows, old.chat_id, old.parent_id, old.role, _clean(text), model=old.model)
+            added = branches.add(
+                rows, old.chat_id, old.parent_id, old.role, _clean(text), model=old.model, task=old.task
+            )
             return branches.complete(rows, added, kept)
 
     def siblings(self, turn_id: int) -> list[int]:
@@ -219,8 +221,9 @@ class History:
         """An empty answer below a question, chosen, that is being written by this instance."""
         writer = self._instance.name
         with self.writing() as rows:
-            chat_id = rows.living(parent_id)["chat_id"]
-            begun = branches.add(rows, chat_id, parent_id, "assistant", "", model=model, writer=writer)
+            asked = rows.living(parent_id)
+            chat_id, task = asked["chat_id"], asked["task"]
+            begun = branches.add(rows, chat_id, parent_id, "assistant", "", model=model, writer=writer, task=task)
             return rows.turn(begun)
 
     def set_answerer(self, turn_id: int, model: str) -> None:
@@ -297,7 +300,13 @@ class History:
 
     def attach(self, chat_id: int, data: bytes, name: str, size: tuple[int, int]) -> Attachment:
         """Attach a picture's file to what is typed. `size` is (width, height) in pixels of the original, upright."""
-        digest = self.pictures.keep(data, size)
+        return self._attached(chat_id, self.pictures.keep(data, size), name)
+
+    def attach_video(self, chat_id: int, file: Path, size: tuple[int, int], seconds: float) -> Attachment:
+        """Attach a copy of a video's file, of so many seconds."""
+        return self._attached(chat_id, self.pictures.keep_file(file, size, seconds), file.name)
+
+    def _attached(self, chat_id: int, digest: str, name: str) -> Attachment:
         drafter = self._instance.name
         with self.writing() as rows:
             _set(rows, chat_id, drafter=drafter)

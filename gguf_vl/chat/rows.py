@@ -28,7 +28,7 @@ FROM chat LEFT JOIN turn AS first ON first.id = (
     ORDER BY chosen DESC LIMIT 1)
 """
 _ATTACHMENTS = """
-SELECT attachment.*, suffix, width, height, n_bytes FROM attachment JOIN picture USING (digest)
+SELECT attachment.*, suffix, width, height, n_bytes, seconds FROM attachment JOIN picture USING (digest)
 WHERE detached_at IS NULL AND
 """
 
@@ -130,7 +130,7 @@ class Rows:
     def _attachment(self, row: sqlite3.Row) -> Attachment:
         path = picture_path(self.pictures, row["digest"], row["suffix"])
         size = (row["width"], row["height"])
-        return Attachment(row["id"], row["digest"], row["name"], *size, row["n_bytes"], path)
+        return Attachment(row["id"], row["digest"], row["name"], *size, row["n_bytes"], path, row["seconds"])
 
     def _turns(self, ids: Sequence[int], places: Mapping[int, tuple[int, int]]) -> list[Turn]:
         """These turns in this order."""
@@ -167,6 +167,7 @@ class Rows:
             place=place[0],
             of=place[1],
             chosen=row["chosen"],
+            task=row["task"],
         )
 
 

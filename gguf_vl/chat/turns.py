@@ -16,10 +16,10 @@ State = Literal["done", "writing", "stopped", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A picture of a turn or a draft. The file at `path` is shared by all attachments of the same bytes.
+    """A picture or a video of a turn or a draft. The file at `path` is shared by all attachments of the same bytes.
 
     `digest` is the SHA-256, in hex, of the file's bytes as they were given; `name` what the person called it.
-    `width` and `height` are pixels of the original, upright.
+    `width` and `height` are pixels of the original, upright. `seconds` is how long a video is, None for a picture.
     """
 
     id: int
@@ -29,6 +29,7 @@ class Attachment:
     height: int
     n_bytes: int
     path: Path
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class Turn:
 
     Turns of one chat with the same `parent_id` are branches: this is number `place`, from 1, `of` so many. Of them the
     one with the highest `chosen` is on the chat's path. A turn in the state "writing" has the text that has come so
-    far. `created` is seconds since 1970.
+    far. `created` is seconds since 1970. `task` is the name of the task that a question began with, or the question
+    of an answer.
     """
 
     id: int
@@ -57,6 +59,7 @@ class Turn:
     place: int
     of: int
     chosen: int = 0
+    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

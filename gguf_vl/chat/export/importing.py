@@ -48,17 +48,18 @@ def load(history: History, data: object) -> list[Chat]:
     chats = [_chat(each, pictures) for each in given.field("chats").each()]
     for picture in pictures.values():
         if picture.data is not None:
-            history.pictures.keep(picture.data, picture.size)
+            history.pictures.keep(picture.data, picture.size, picture.seconds)
     with history.writing() as rows:
         return [rows.chat(_add(rows, chat)) for chat in chats]
 
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """`data` is None where the file was gone when it was exported."""
+    """`data` is None where the file was gone when it was exported; `seconds` are a video's."""
 
     data: bytes | None
     size: tuple[int, int]
+    seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +86,24 @@ class _Chat:
 
 
 def _picture(digest: str, given: Given) -> tuple[str, _Picture]:
-    from gguf_vl.media.formats import kind_of
+    from gguf_vl.media.formats import kind_of, video_in
 
+    seconds = given.field("seconds").maybe(Given.number)
     size = (given.field("width").whole(1, MOST_PIXELS), given.field("height").whole(1, MOST_PIXELS))
     encoded = given.field("data").maybe(Given.text)
     if encoded is None:
-        return digest, _Picture(None, size)
+        return digest, _Picture(None, size, seconds)
     try:
         data = b64decode(encoded, validate=True)
-        kind_of(data, "it")
+        if seconds is None:
+            kind_of(data, "it")
+        elif seconds < 0 or not video_in(data[:1024]):
+            raise given.wrong("a video")
     except (ValueError, InvalidPicture):
         raise given.wrong("a picture") from None
     if hashlib.sha256(data).hexdigest() != digest:
         raise given.wrong("the picture that it is called: its bytes are others")
-    return digest, _Picture(data, size)
+    return digest, _Picture(data, size, seconds)
 
 
 def _chat(given: Given, pictures: dict[str, _Picture]) -> _Chat:
@@ -153,6 +158,7 @@ def _turn(given: Given, place: int, pictures: dict[str, _Picture]) -> _Turn:
         "usage": given.field("usage").maybe(_usage),
         "timings": given.field("timings").maybe(_timings),
         "created": given.field("created").time(),
+        "task": given.field("task").maybe(Given.text),
     }
     parent = given.field("parent").maybe(lambda each: each.whole(0, place - 1))
     return _Turn(parent, given.field("chosen").whole(0), _attachments(given.field("attachments"), pictures), columns)

@@ -3,10 +3,10 @@
     {"format": "gguf-vl chats", "version": 1,
      "chats": [{"title": null, …, "draft": {"text": "", "attachments": []}, "turns": [
          {"parent": null, "chosen": 1, "role": "user", "attachments": [{"picture": DIGEST, "name": …}], …}, …]}, …],
-     "pictures": {DIGEST: {"width": …, "height": …, "data": BASE64}}}
+     "pictures": {DIGEST: {"width": …, "height": …, "seconds": null, "data": BASE64}}}
 
 A turn's `parent` is its place, from 0, in `turns`; of turns with one parent the one with the highest `chosen` is on the
-path. A picture whose file is gone has null for data.
+path. A picture whose file is gone has null for data; one with seconds is a video.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ def _turn(turn: Turn, parent: int | None, chosen: int) -> dict[str, Any]:
         "usage": asdict(turn.usage) if turn.usage else None,
         "timings": asdict(turn.timings) if turn.timings else None,
         "created": turn.created,
+        "task": turn.task,
     }
 
 
@@ -95,4 +96,4 @@ def _picture(attachment: Attachment) -> dict[str, Any]:
         data = b64encode(attachment.path.read_bytes()).decode("ascii")
     except OSError:
         data = None
-    return {"width": attachment.width, "height": attachment.height, "data": data}
+    return {"width": attachment.width, "height": attachment.height, "seconds": attachment.seconds, "data": data}
