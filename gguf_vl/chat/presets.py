@@ -1,27 +1,26 @@
-"""Tasks as questions to begin with, in a chat: `presets.toml` names them, the tasks say the rest."""
+"""Tasks as questions in a chat: all of them by name, and those of `presets.toml` by a key and a word of their own."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from gguf_vl.tasks.task import PLACEHOLDER, Task, shipped
+from gguf_vl.errors import UsageError
+from gguf_vl.tasks import asking
+from gguf_vl.tasks.task import PLACEHOLDER, Task, free, load, shipped
 
-if TYPE_CHECKING:
-    from gguf_vl.types import Detail
+_MARK = "\0"
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A question to begin with.
+    """A task that is often begun with.
 
-    `name` is its short title and what a chat remembers it by, `title` says in full what it does, `hint` what comes of
-    it, `key` the letter that picks it. `select` is the part of `prompt` that a person will want to change, empty where
-    there is none; `task` is what it asks for, `is_reworded` whether in other words than the task's.
+    `name` is its short title, `title` says in full what it does, `hint` what comes of it, `key` the letter that picks
+    it. `select` is what it is asked for until a person says what, in the task's own words for it.
     """
 
     key: str
@@ -30,25 +29,15 @@ class Preset:
     title: str
     hint: str
     task: Task
-    prompt: str
     select: str = ""
-    is_reworded: bool = False
 
-    @property
-    def sampling(self) -> Mapping[str, Any]:
-        """The task's: fields of `Sampling`."""
-        return self.task.sampling
 
-    @property
-    def detail(self) -> Detail | None:
-        """The task's; None leaves it to the settings."""
-        return self.task.detail
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a person begins with: the `text`, and where in it is what they will want to change, [start, end)."""
 
-    @property
-    def selected(self) -> tuple[int, int]:
-        """Where `select` is in `prompt`, [start, end); at its end where there is none."""
-        start = self.prompt.find(self.select) if self.select else len(self.prompt)
-        return start, start + len(self.select)
+    text: str
+    selected: tuple[int, int]
 
 
 @cache
@@ -60,35 +49,82 @@ def presets() -> tuple[Preset, ...]:
     return tuple(_preset(**each) for each in tomllib.loads(text)["preset"])
 
 
-def _preset(*, task: str, prompt: str = "", select: str = "", **more: str) -> Preset:
-    from gguf_vl.tasks import asking
-
-    found = shipped()[task]
-    given = {each.name: select for each in found.parameters if each.default is None}
-    asked = prompt or asking.prompt(found, given, "")
-    return Preset(task=found, prompt=asked, select=select, is_reworded=bool(prompt), **more)
+def _preset(*, task: str, **more: str) -> Preset:
+    return Preset(task=shipped()[task], **more)
 
 
-def preset(name: str | None) -> Preset | None:
-    """The preset of that name; None for one that is not there (any more)."""
-    return next((each for each in presets() if each.name == name), None)
+def tasks() -> tuple[Mapping[str, Task], str]:
+    """(every task by name, what is wrong with the person's own): where something is, the shipped ones are there."""
+    try:
+        return load(), ""
+    except UsageError as error:
+        return shipped(), f"{error.what} {error.fix}"
 
 
-def as_task(text: str) -> tuple[Task, Mapping[str, str]] | None:
-    """(task, parameters) of a question in a preset's words, where no more than its parameters was changed."""
-    for pattern, task in _patterns():
-        if found := pattern.fullmatch(text.strip()):
-            return task, found.groupdict()
+def task_of(name: str | None) -> Task | None:
+    """The task that a question remembers; None where there is no such task (any more).
+
+    Raises `UsageError` where it may be the person's own, and the file of those is broken.
+    """
+    if not name:
+        return None
+    found, trouble = tasks()
+    if trouble and name not in found:
+        load()
+    return found.get(name)
+
+
+def question(task: Task, model: str, words: str = "") -> Question:
+    """A task as it is asked of the model of that name, with a person's own words in it or behind it.
+
+    Selected is the first parameter that the words have not given. One that must be given stands there as `{thing}`, if
+    no preset says something in its place.
+    """
+    given, extra = asking.settle(task, {}, words)
+    wording = task.wordings.get(model, task.prompt)
+    open_ones = {each.name: each for each in task.parameters if each.name not in given}
+    first = next((name for name in PLACEHOLDER.findall(wording) if name in open_ones), None)
+    values = {name: each.default or _stand_in(task, name, model) for name, each in open_ones.items()}
+    marked = values | ({first: _MARK} if first else {})
+    text = asking.prompt(task, {**given, **marked}, model, extra=extra).strip()
+    if first is None:
+        return Question(text, (len(text), len(text)))
+    start = text.find(_MARK)
+    return Question(text.replace(_MARK, values[first]), (start, start + len(values[first])))
+
+
+def _stand_in(task: Task, name: str, model: str) -> str:
+    said = next((each.select for each in presets() if each.task == task), "")
+    return said if said and model not in task.wordings else f"{{{name}}}"
+
+
+def read(task: Task, text: str) -> tuple[Mapping[str, str], str] | None:
+    """(parameters, words behind it) of a question in the task's words for any model; None where they were changed."""
+    for wording in (task.prompt, *task.wordings.values()):
+        if found := _pattern(wording.strip()).fullmatch(text.strip()):
+            defaults = {each.name: each.default for each in task.parameters}
+            given = {name: value for name, value in found.groupdict().items() if value != defaults.get(name)}
+            return {name: value for name, value in given.items() if value != f"{{{name}}}"}, found[
+                found.re.groups
+            ] or ""
     return None
 
 
+def check(task: Task, text: str) -> None:
+    """Raise `UsageError` for a question of the task in which something is not said that must be."""
+    if asked := read(task, text):
+        asking.check(replace(task, n_pictures=free().n_pictures), 0, asked[0])
+
+
 @cache
-def _patterns() -> tuple[tuple[re.Pattern[str], Task], ...]:
-    """What the questions of presets in their tasks' own words look like, whatever the parameters are."""
-    tasks = [each.task for each in presets() if not each.is_reworded]
-    return tuple((re.compile(_pattern(task.prompt), re.DOTALL), task) for task in tasks)
-
-
-def _pattern(prompt: str) -> str:
-    parts = PLACEHOLDER.split(prompt)
-    return "".join(f"(?P<{part}>.+?)" if at % 2 else re.escape(part) for at, part in enumerate(parts))
+def _pattern(wording: str) -> re.Pattern[str]:
+    """What a question in these words looks like, whatever its parameters are and is written behind it."""
+    parts, seen = PLACEHOLDER.split(wording), set[str]()
+    pattern = ""
+    for at, part in enumerate(parts):
+        if at % 2 == 0:
+            pattern += re.escape(part)
+        else:
+            pattern += f"(?P={part})" if part in seen else f"(?P<{part}>.+?)"
+            seen.add(part)
+    return re.compile(rf"{pattern}(?:\n+(.*))?", re.DOTALL)

@@ -127,7 +127,12 @@ def prompt(task: Task, given: Mapping[str, str], model: str, *, extra: str = "")
 
 def system_prompt(task: Task, given: Mapping[str, str], settings: Settings, system: str | None = None) -> str:
     """The system prompt: that of the request, else the task's, else that of the settings, empty for none."""
-    return system or _filled(task.system, task, given) or settings.system or ""
+    return system or rules_of(task, given) or settings.system or ""
+
+
+def rules_of(task: Task, given: Mapping[str, str]) -> str:
+    """The task's own system prompt with the parameters in it; empty for none."""
+    return _filled(task.system, task, given)
 
 
 def held(task: Task, given: Mapping[str, str], model: str) -> dict[str, Any]:

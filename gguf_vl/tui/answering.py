@@ -154,9 +154,10 @@ class Answers:
             self._model.load()
 
     async def _write(self, line: _Line, turn: Turn, chat: Chat, made: Made) -> None:
-        limits, path = made.engine.settings.limits, self._history.path(turn.id)
-        request = await asyncio.to_thread(talk.request, chat, path, made.installed, self._settings(), limits)
-        line.asked = made.engine, request
+        path, room = self._history.path(turn.id), talk.Room(made.engine.settings.limits, made.engine.settings.n_ctx)
+        request = await asyncio.to_thread(talk.request, chat, path, made.installed, self._settings(), room)
+        if isinstance(request, Request):  # of several there is none to cancel: their task is
+            line.asked = made.engine, request
         async for event in talk.answer(self._history, made.engine, request, turn.id):
             self._report(turn.chat_id, Came(turn.id, event))
 

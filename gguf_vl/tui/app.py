@@ -18,7 +18,7 @@ from textual.binding import BindingType
 from textual.screen import Screen
 
 from gguf_vl.chat.history import History
-from gguf_vl.chat.presets import presets
+from gguf_vl.chat.presets import presets, tasks
 from gguf_vl.config import Settings
 from gguf_vl.errors import GgufVlError, UsageError
 from gguf_vl.tui import log
@@ -211,6 +211,10 @@ class GgufVlApp(App[None]):
                 yield SystemCommand(action.title, action.help, lambda call=call: self.run_action(call))
         for n, preset in enumerate(presets() if screen is self.chat else ()):
             yield SystemCommand(preset.title, preset.hint, lambda n=n: self.run_action(f"screen.preset({n})"))
+        for name, task in tasks()[0].items() if screen is self.chat else ():
+            yield SystemCommand(
+                f"Task: {name}", task.purpose, lambda name=name: self.run_action(f"screen.task({name!r})")
+            )
 
     def action_new_chat(self) -> None:
         """Begin another chat; the one before stays in the list."""

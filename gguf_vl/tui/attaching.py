@@ -1,9 +1,9 @@
-"""Pictures of the question being written: brought in, counted, and encoded while the question is still being typed."""
+"""Pictures and videos of the question being written: brought in, counted, and encoded while it is still being typed."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +24,15 @@ FindChip = Callable[[int], "Chip | None"]
 
 
 async def attach(history: History, chat_id: int, source: str | Path | bytes, name: str, *, offline: bool) -> Attachment:
-    """A picture in the draft of a chat. Raises what `media.given` raises: nothing is attached then."""
+    """A picture, or a video's file, in the draft of a chat. Raises what `media.given` and `attach_video` raise: nothing
+    is attached then.
+    """
     from gguf_vl.media.given import given
+    from gguf_vl.media.video import is_video
+    from gguf_vl.tui.clips import attach_video
 
+    if isinstance(source, Path) and await asyncio.to_thread(is_video, source):
+        return await asyncio.to_thread(attach_video, history, chat_id, source)
     found = await asyncio.to_thread(given, source, name=name, offline=offline)
     return await asyncio.to_thread(history.attach, chat_id, found.data, found.name, found.size)
 
@@ -57,25 +63,28 @@ class Preparing:
             async with self._model.using() as made:
                 chat = self._history.chat(chat_id)
                 limits = talk.detailed(chat, self._settings(), made.engine.settings.limits)
-                picture = await asyncio.to_thread(talk.look, attachment, limits)
+                room = talk.Room(made.engine.settings.limits, made.engine.settings.n_ctx)
+                together = [each for each in self._history.draft(chat_id).attachments if each.id <= attachment.id]
+                cost = await asyncio.to_thread(_cost, together, limits, room)
                 if chip := self._chip(attachment.id):
-                    chip.costs(picture.tokens)
+                    chip.costs(*cost)
                 if not made.installed.local.mmproj:
                     self._told(attachment, f"{made.installed.name} cannot see pictures")
                     return
-                told = await asyncio.to_thread(self._conversation, chat, attachment, limits)
+                told = await asyncio.to_thread(self._conversation, chat, together, limits, room)
                 await made.engine.prepare(*told, on_progress=lambda progress: self._at(attachment, progress))
                 self._at(attachment, Progress("encode", 1, 1))
         except GgufVlError as error:
             self._told(attachment, error.what)
 
-    def _conversation(self, chat: Chat, attachment: Attachment, limits: PictureLimits) -> tuple[Message, ...]:
+    def _conversation(
+        self, chat: Chat, together: Sequence[Attachment], limits: PictureLimits, room: talk.Room
+    ) -> tuple[Message, ...]:
         """What is known of the question: the turns before it, and its pictures as far as this one."""
-        drafted = self._history.draft(chat.id).attachments
-        pictures = tuple(talk.look(each, limits) for each in drafted if each.id <= attachment.id)
-        system = talk.system_prompt(chat, self._settings())
-        before = talk.messages(self._history.turns(chat.id), limits, system=system)
-        return (*before, Message("user", pictures))
+        settings = self._settings()
+        system = talk.system_prompt(chat, settings)
+        before = talk.messages(self._history.turns(chat.id), settings, room, system=system, model=self._model.name)
+        return (*before, Message("user", tuple(talk.seen(together, limits, room.n_ctx))))
 
     def _at(self, attachment: Attachment, progress: Progress) -> None:
         if progress.stage == "encode" and (chip := self._chip(attachment.id)):
@@ -84,3 +93,12 @@ class Preparing:
     def _told(self, attachment: Attachment, line: str) -> None:
         if chip := self._chip(attachment.id):
             chip.told(line)
+
+
+def _cost(together: Sequence[Attachment], limits: PictureLimits, room: talk.Room) -> tuple[int, int | None]:
+    """(image tokens, frames of a video) of the last of these."""
+    last = together[-1]
+    if last.seconds is None:
+        return talk.look(last, limits).tokens, None
+    clip = talk.watch(last, limits, room.n_ctx, sum(each.seconds is not None for each in together))
+    return sum(step.picture.tokens for step in clip.steps), sum(len(step.times) for step in clip.steps)

@@ -7,13 +7,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from gguf_vl.chat.presets import presets
+from gguf_vl.chat.presets import presets, tasks
 from gguf_vl.tui.actions import BY_SLASH
+from gguf_vl.tui.clips import SUFFIXES as CLIPS
 
-PICTURE_SUFFIXES = frozenset(".jpg .jpeg .jpe .png .webp .gif .bmp .tif .tiff .avif .heic .heif .pdf".split())
+PICTURE_SUFFIXES = CLIPS | frozenset(".jpg .jpeg .jpe .png .webp .gif .bmp .tif .tiff .avif .heic .heif .pdf".split())
 MOST = 50
 _AT = re.compile(r"""(?:^|\s)@(?:"([^"\n]*)|(\S*))$""")
-_WITH_WORDS = {"model": "NAME", "system": "TEXT", "picture": "PATH or URL", "search": "WORDS"}
+_TASK = re.compile(r"/task +([\w-]*)", re.IGNORECASE)
+_WITH_WORDS = {"task": "NAME", "model": "NAME", "system": "TEXT", "picture": "PATH or URL", "search": "WORDS"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ def suggestions(before: str, folder: Path | None = None) -> list[Suggestion]:
     """For the text before the cursor; relative paths are looked up in `folder`, else the working directory."""
     if re.fullmatch(r"/\w*", before):
         return _commands(before[1:])
+    if found := _TASK.fullmatch(before):
+        return _tasks(found[1])
     if found := _AT.search(before):
         typed = found[1] if found[1] is not None else found[2]
         start = before.rindex("@", 0, found.end() - len(typed))
@@ -40,11 +44,20 @@ def suggestions(before: str, folder: Path | None = None) -> list[Suggestion]:
 
 def _commands(typed: str) -> list[Suggestion]:
     told = {"model": "Switch to another model", "system": "System prompt of this chat"}
+    told |= {"task": "Ask what a task asks, one of your own too"}
     told |= {slash: action.title for slash, action in BY_SLASH.items()}
     told |= {preset.slash: preset.hint for preset in presets()}
     return [
         Suggestion(0, f"/{name}" + (" " if name in _WITH_WORDS else ""), f"/{name} {_WITH_WORDS.get(name, '')}", help)
         for name, help in sorted(told.items())
+        if name.startswith(typed.casefold())
+    ]
+
+
+def _tasks(typed: str) -> list[Suggestion]:
+    return [
+        Suggestion(0, f"/task {name}", name, task.purpose)
+        for name, task in sorted(tasks()[0].items())
         if name.startswith(typed.casefold())
     ]
 

@@ -15,7 +15,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from gguf_vl.media.boxes import Box
+from gguf_vl.media.boxes import Box, Point
 from gguf_vl.tui import graphics
 from gguf_vl.tui.terminal import Protocol
 
@@ -39,6 +39,7 @@ class Wanted:
     protocol: Protocol
     colors: str
     boxes: tuple[Box, ...]
+    points: tuple[Point, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +109,11 @@ def draw(opened: Opened, wanted: Wanted) -> Drawn:
     if wanted.protocol not in ("kitty", "sixel"):
         return Drawn(wanted, strips, [], [])
     image = opened.image.resize((columns * wanted.cell[0], rows * wanted.cell[1]), reducing_gap=2)
-    if wanted.boxes:
+    if wanted.boxes or wanted.points:
         from gguf_vl.media.drawing import draw_boxes
 
-        image = draw_boxes(image, _scaled(wanted.boxes, opened.size, image.size))
+        boxes, points = _scaled(wanted.boxes, opened.size, image.size), _moved(wanted.points, opened.size, image.size)
+        image = draw_boxes(image, boxes, points)
     if wanted.protocol == "sixel":
         return Drawn(wanted, strips, [], graphics.sixel_rows(image, columns, rows, wanted.cell))
     found = graphics.kitty_number(wanted.colors)
@@ -136,10 +138,15 @@ def _scaled(boxes: Sequence[Box], size: tuple[int, int], to: tuple[int, int]) ->
     ]
 
 
+def _moved(points: Sequence[Point], size: tuple[int, int], to: tuple[int, int]) -> list[Point]:
+    across, down = to[0] / size[0], to[1] / size[1]
+    return [replace(point, x=round(point.x * across), y=round(point.y * down)) for point in points]
+
+
 def _half_blocks(opened: Opened, wanted: Wanted) -> list[Strip]:
     """With outlines a pixel wide, and labels as text: drawn into so few pixels nobody could read them."""
     columns, rows = wanted.cells
-    if not wanted.boxes:
+    if not wanted.boxes and not wanted.points:
         return graphics.half_blocks(opened.image, columns, rows)
     from PIL import Image, ImageDraw
 
@@ -147,13 +154,17 @@ def _half_blocks(opened: Opened, wanted: Wanted) -> list[Strip]:
 
     image = opened.image.resize((columns, rows * 2), Image.Resampling.BOX)
     pen = ImageDraw.Draw(image)
-    boxes = _scaled(wanted.boxes, opened.size, image.size)
+    dots = [
+        Box(point.label, point.x - 1, point.y - 1, point.x + 1, point.y + 1)
+        for point in _moved(wanted.points, opened.size, image.size)
+    ]
+    boxes = [*_scaled(wanted.boxes, opened.size, image.size), *dots]
     labels = list(dict.fromkeys(box.label for box in boxes))
     places = [labels.index(box.label) for box in boxes] if len(labels) > 1 else range(len(boxes))
     colors = [COLOURS[place % len(COLOURS)] for place in places]  # as draw_boxes has them
     for box, color in zip(boxes, colors, strict=True):
         corners = (box.x1, box.y1, max(box.x2 - 1, box.x1), max(box.y2 - 1, box.y1))
-        pen.rectangle(corners, outline=color)
+        pen.rectangle(corners, outline=color, fill=color if box in dots else None)
     strips = graphics.half_blocks(image, columns, rows)
     for box, color in zip(boxes, colors, strict=True):
         if box.label:

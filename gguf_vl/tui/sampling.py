@@ -11,8 +11,8 @@ from gguf_vl.chat.turns import Chat
 from gguf_vl.config import Settings
 
 if TYPE_CHECKING:
-    from gguf_vl.chat.presets import Preset
     from gguf_vl.runtime.models import Installed
+    from gguf_vl.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,13 @@ FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """Each field's value, and whence: "this chat", "preset", "your setting", "recommended" or "as temperature is 0"."""
+    """Each field's value, and whence: "this chat", "task", "your setting", "recommended" or "as temperature is 0"."""
 
     values: Mapping[str, int | float | None]
     origins: Mapping[str, str]
 
 
-def in_force(chat: Chat, task: Preset | None, settings: Settings, installed: Installed, *, pictures: bool) -> InForce:
+def in_force(chat: Chat, task: Task | None, settings: Settings, installed: Installed, *, pictures: bool) -> InForce:
     """What the next answer of a chat, asked with pictures or without, is drawn with."""
     of_task = task.sampling if task else {}
     told = sampling(installed, settings, {**of_task, **chat.sampling}, pictures=pictures)
@@ -74,7 +74,7 @@ def in_force(chat: Chat, task: Preset | None, settings: Settings, installed: Ins
         if name in chat.sampling:
             origins[name] = "this chat"
         elif name in of_task:
-            origins[name] = "preset"
+            origins[name] = "task"
         elif getattr(settings, name, None) is not None:
             origins[name] = "your setting"
         else:

@@ -1,4 +1,4 @@
-"""The presets: tasks by their names, and done as tasks are as long as they are asked in their words."""
+"""Tasks as questions in a chat: done as tasks are as long as they are asked in their words."""
 
 from __future__ import annotations
 
@@ -7,101 +7,151 @@ from pathlib import Path
 
 import pytest
 
+from gguf_vl import paths
 from gguf_vl.chat import talk
 from gguf_vl.chat.history import History
-from gguf_vl.chat.presets import as_task, preset, presets
+from gguf_vl.chat.presets import check, presets, question, read, task_of, tasks
 from gguf_vl.config import Settings
+from gguf_vl.errors import UsageError
 from gguf_vl.media.boxes import find_boxes
 from gguf_vl.runtime.models import of_name
 from gguf_vl.tasks.task import shipped
-from gguf_vl.types import PictureLimits, Request, Sampling, Text
+from gguf_vl.types import Message, PictureLimits, Request, Sampling, Text
 from tests.scenes import png, scene
 from tests.tasks.asked import loaded_pocket
 
-LIMITS = PictureLimits(8, 1024)
+ROOM = talk.Room(PictureLimits(8, 1024), 4096)
 RED = png(scene("red circle"))
+LOCATE = shipped()["locate"]
 
 
-def asked(question: str, name: str, tmp_path: Path, *, picture: bytes = RED) -> Request:
-    """What pocket is asked for a question that began with a preset."""
+def asked(text: str, task: str | None, tmp_path: Path, *, picture: bytes = RED) -> Request:
+    """What pocket is asked for a question that began with a task."""
     with History(tmp_path / "history") as history:
         chat_id = history.new_chat().id
-        history.set_preset(chat_id, name)
+        history.set_preset(chat_id, task)
         if picture:
             history.attach(chat_id, picture, "scene.png", (256, 256))
-        history.set_draft(chat_id, question)
+        history.set_draft(chat_id, text)
         turn = history.ask(chat_id, None)
-        return talk.request(history.chat(chat_id), history.path(turn.id), of_name("pocket"), Settings(), LIMITS)
+        assert turn.task == task
+        found = talk.request(history.chat(chat_id), history.path(turn.id), of_name("pocket"), Settings(), ROOM)
+        assert isinstance(found, Request)
+        return found
 
 
-def test_each_is_a_task_with_a_key_of_its_own() -> None:
+def test_each_preset_is_a_task_with_a_key_of_its_own() -> None:
     assert len({each.key for each in presets()}) == len({each.name for each in presets()}) == len(presets())
     for each in presets():
         assert re.fullmatch("[a-z]", each.key)
         assert each.title
         assert each.task is shipped()[each.task.name]
-        assert (each.sampling, each.detail) == (each.task.sampling, each.task.detail)
-        Sampling(**each.sampling)
+        Sampling(**each.task.sampling)
 
 
-def test_what_will_be_changed_is_in_the_question() -> None:
-    boxes = preset("Find with boxes")
-    assert boxes
-    start, end = boxes.selected
-    assert boxes.prompt[start:end] == "every object"
-    describe = preset("Describe")
-    assert describe
-    assert describe.selected == (len(describe.prompt), len(describe.prompt))
-    assert preset("no such") is None
+def test_what_will_be_changed_is_selected_in_the_words_for_the_model() -> None:
+    for model, text, selected in (
+        ("8b", 'matches the description "every object"', "every object"),
+        ("pocket", "Locate the {thing}.", "{thing}"),
+    ):
+        found = question(LOCATE, model)
+        assert text in found.text
+        assert found.text[slice(*found.selected)] == selected
+    describe = question(shipped()["describe"], "pocket")
+    assert (describe.text, describe.selected) == ("Describe the picture.", (21, 21))
+    elements = question(shipped()["gui"], "8b")
+    assert elements.text[slice(*elements.selected)] == "elements"
 
 
-def test_reading_invents_nothing() -> None:
-    for name in ("Read the text", "Find with boxes", "Receipt to JSON", "Table"):
-        each = preset(name)
-        assert each
-        assert each.sampling["temperature"] <= 0.1
+def test_words_are_what_a_task_asks_for_or_stand_behind_it() -> None:
+    assert question(LOCATE, "pocket", "the red circle").text == "Locate the red circle."
+    behind = question(shipped()["describe"], "8b", "in French").text
+    assert behind.endswith("\nin French")
+    assert read(shipped()["describe"], behind) == ({}, "in French")
 
 
-def test_a_preset_with_another_thing_in_it_is_still_its_task_and_any_other_question_is_none() -> None:
-    boxes = preset("Find with boxes")
-    assert boxes
-    found = as_task(boxes.prompt.replace("every object", "the red circle") + "\n")
-    assert found == (shipped()["locate"], {"thing": "the red circle", "kind": "bbox"})
-    for question in ("Where is the circle?", "", f"my words\n{boxes.prompt}", "Locate the circle."):
-        assert as_task(question) is None
-    for each in presets():
-        assert bool(as_task(each.prompt)) == (each.name != "Table")
+@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("model", ["pocket", "8b"])
+def test_every_task_is_known_again_by_its_words(name: str, model: str) -> None:
+    task = shipped()[name]
+    begun = question(task, model)
+    found = read(task, begun.text)
+    assert found
+    assert not found[1]
+    start, end = begun.selected
+    changed = f"{begun.text[:start]}the old one{begun.text[end:]}" if start < end else begun.text
+    again = read(task, f"{changed}\nand more")
+    assert again
+    assert (list(again[0].values()), again[1]) == (["the old one"] if start < end else [], "and more")
 
 
-def test_a_preset_is_asked_in_the_models_words_and_held_to_its_schema(tmp_path: Path) -> None:
-    boxes = preset("Find with boxes")
-    assert boxes
-    found = asked(boxes.prompt.replace("every object", "the red circle"), boxes.name, tmp_path)
-    assert found.messages[-1].content[-1] == "Locate the red circle."
-    assert "There is no red circle." in (found.grammar or "")
-    assert found.sampling.temperature == 0
+def test_what_must_be_said_and_is_not_is_told() -> None:
+    with pytest.raises(UsageError, match="locate needs thing"):
+        check(LOCATE, "Locate the {thing}.")
+    check(LOCATE, "Locate the red circle.")
+    check(LOCATE, "Where is it?")
+
+
+def test_other_words_are_a_question_of_ones_own() -> None:
+    for text in ("Where is the circle?", "", "my words\nLocate the circle."):
+        assert read(LOCATE, text) is None
+
+
+def test_a_task_is_asked_in_the_models_words_and_held_to_its_schema(tmp_path: Path) -> None:
+    for at, text in enumerate(("Locate the red circle.", question(LOCATE, "8b", "the red circle").text)):
+        found = asked(text, "locate", tmp_path / str(at))
+        assert found.messages[-1].content[-1] == "Locate the red circle."
+        assert "There is no red circle." in (found.grammar or "")
+        assert found.sampling.temperature == 0
 
 
 def test_a_receipt_is_held_to_its_schema(tmp_path: Path) -> None:
-    receipt = preset("Receipt to JSON")
-    assert receipt
-    assert asked(receipt.prompt, receipt.name, tmp_path).schema == shipped()["receipt"].schema
+    receipt = shipped()["receipt"]
+    assert asked(question(receipt, "pocket").text, "receipt", tmp_path).schema == receipt.schema
 
 
-@pytest.mark.parametrize("picture", [RED, b""], ids=["a picture", "none"])
-def test_a_question_of_ones_own_is_held_to_nothing(tmp_path: Path, picture: bytes) -> None:
-    boxes = preset("Find with boxes")
-    assert boxes
-    question = "What colour is it?" if picture else boxes.prompt
-    found = asked(question, boxes.name, tmp_path, picture=picture)
+def test_a_task_brings_its_system_prompt(tmp_path: Path) -> None:
+    found = asked(question(shipped()["support"], "8b").text, "support", tmp_path)
+    assert found.messages[0].role == "system"
+    assert "customers of this software" in str(found.messages[0].content[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "picture"),
+    [
+        ("What colour is it?", "locate", RED),
+        ("Locate the red circle.", "locate", b""),
+        ("Locate the red circle.", None, RED),
+        ("Locate the red circle.", "gone", RED),
+    ],
+    ids=["other words", "no picture", "no task", "a task that is gone"],
+)
+def test_a_question_of_ones_own_is_held_to_nothing(tmp_path: Path, text: str, task: str | None, picture: bytes) -> None:
+    found = asked(text, task, tmp_path, picture=picture)
     assert (found.schema, found.grammar) == (None, None)
+    assert found.messages[-1].content[-1] == text
+
+
+def test_a_persons_own_task_is_one_and_a_broken_file_leaves_the_shipped_ones(home: Path, tmp_path: Path) -> None:
+    file = paths.config_file().with_name("tasks.toml")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    mood = 'purpose = "Its mood"\nprompt = "What is the mood of {who}?"\nparameters.who = { help = "of whom" }'
+    file.write_text(f"[mood]\n{mood}")
+    assert task_of("mood")
+    found = asked("What is the mood of it?", "mood", tmp_path / "mood")
+    assert found.messages[-1] == Message("user", (*found.messages[-1].content[:-1], "What is the mood of it?"))
+    file.write_text("[mood")
+    there, trouble = tasks()
+    assert there == shipped()
+    assert "tasks.toml" in trouble
+    assert task_of("locate") is LOCATE
+    with pytest.raises(UsageError, match=r"tasks\.toml"):
+        task_of("mood")
 
 
 def test_pocket_finds_what_is_there_and_nothing_where_it_is_not(tmp_path: Path) -> None:
-    boxes = preset("Find with boxes")
-    assert boxes
     with loaded_pocket() as pocket:
         for thing, found in (("red circle", 1), ("the green circle", 0), ("red square", 0)):
-            question = asked(boxes.prompt.replace("every object", thing), boxes.name, tmp_path / thing)
-            answer = "".join(event.text for event in pocket.engine.generate(question) if isinstance(event, Text))
+            request = asked(question(LOCATE, "pocket", thing).text, "locate", tmp_path / thing)
+            answer = "".join(event.text for event in pocket.engine.generate(request) if isinstance(event, Text))
             assert len(find_boxes(answer, (256, 256))) == found, answer

@@ -247,11 +247,17 @@ async def test_a_slash_lists_commands_and_enter_does_one() -> None:
 
 async def test_presets_are_one_key_and_what_is_to_be_changed_is_selected() -> None:
     async with talking(playing(text("{}"))) as stage:
+        await stage.until(lambda: stage.app.model.name)
         await stage.pilot.press("f4")
-        assert stage.prompt.selected_text == "every object"
+        assert (stage.prompt.text, stage.prompt.selected_text) == ("Locate the {thing}.", "{thing}")
+        await stage.pilot.press("enter")
+        await stage.until(lambda: any("needs thing" in each.message for each in stage.app._notifications))
+        assert not stage.turns
+        await stage.type("red circle")
         await stage.pilot.press("enter")
         await stage.until(lambda: len(stage.turns) == 2)
-        assert stage.app.history.chat(stage.app.chat.chat_id).preset == "Find with boxes"
+        assert [turn.task for turn in stage.turns] == ["locate", "locate"]
+        assert stage.turns[0].text == "Locate the red circle."
 
 
 async def test_keys_are_remapped_in_the_settings() -> None:

@@ -10,7 +10,6 @@ import pytest
 from textual import events
 
 from gguf_vl.chat.history import History
-from gguf_vl.chat.presets import presets
 from gguf_vl.engine.fake import Waits, text
 from gguf_vl.errors import GgufVlError
 from gguf_vl.tui.actions import ACTIONS
@@ -144,9 +143,10 @@ async def test_a_question_goes_with_the_picture_that_is_still_being_read(monkeyp
 
 async def test_a_preset_stands_before_what_is_written_and_is_forgotten_with_its_text() -> None:
     async with talking(playing(text("ok"))) as stage:
+        await stage.until(lambda: stage.app.model.name)
         await stage.type("my words")
         await stage.pilot.press("f2")
-        assert stage.prompt.text == f"{presets()[0].prompt}\n\nmy words"
+        assert stage.prompt.text == "Describe the picture.\nmy words"
         stage.prompt.text = ""
         await stage.pilot.pause()
         await stage.answer_to("hello")

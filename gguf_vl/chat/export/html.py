@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gguf_vl.chat.history import History
+from gguf_vl.chat.shown import as_markdown
 from gguf_vl.chat.turns import Attachment, Turn
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 _STYLE = Path(__file__).with_name("page.css")
 _SHOWN = {".png", ".jpeg", ".webp", ".gif", ".bmp", ".avif", ".tiff", ".heic"}
+_PLAYED = {".mp4": "video/mp4", ".mkv": "video/webm", ".ogv": "video/ogg"}
+"""What browsers play, by the suffixes of a history; Matroska is mostly WebM."""
+_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
 
 def export(history: History, chat_id: int) -> str:
@@ -30,7 +34,7 @@ def export(history: History, chat_id: int) -> str:
 <html>
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="referrer" content="no-referrer">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
@@ -51,7 +55,9 @@ def _article(turn: Turn) -> str:
     if turn.thinking.strip():
         inner += f'<details><summary>Thinking</summary><div class="plain">{escape(turn.thinking)}</div></details>\n'
     if turn.text.strip():
-        inner += f'<div class="plain">{escape(turn.text)}</div>\n' if turn.role == "user" else _rendered(turn.text)
+        inner += (
+            f'<div class="plain">{escape(turn.text)}</div>\n' if turn.role == "user" else _rendered(as_markdown(turn))
+        )
     if turn.state == "failed":
         inner += f'<p class="state">Failed: {escape(turn.error)}</p>\n'
     elif turn.state != "done":
@@ -66,9 +72,13 @@ def _figure(attachment: Attachment) -> str:
     except OSError:
         return f'<p class="state">{name}: its file is gone.</p>\n'
     shown = ""
-    if suffix in _SHOWN:
+    if attachment.seconds is not None:
+        kind = _PLAYED.get(suffix)
+        shown = f'<video controls src="data:{kind};base64,{data}"></video>' if kind else ""
+    elif suffix in _SHOWN:
         shown = f'<img alt="{name}" src="data:image/{suffix[1:]};base64,{data}">'
     size = f"{attachment.width} × {attachment.height}"
+    size += "" if attachment.seconds is None else f", {attachment.seconds:.1f} s"
     return f"<figure>{shown}<figcaption>{name}, {size}</figcaption></figure>\n"
 
 

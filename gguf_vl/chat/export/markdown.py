@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from gguf_vl.chat.export.naming import file_name, unused
 from gguf_vl.chat.history import History
+from gguf_vl.chat.shown import as_markdown
 from gguf_vl.chat.turns import Attachment, Turn
 
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)$")
@@ -53,7 +54,8 @@ class _Pictures:
             name = f"{len(self._names) + 1:02} {stem}{attachment.path.suffix}"
             shutil.copyfile(attachment.path, self._folder / name)
             self._names[attachment.digest] = name
-        return f"![{alt}]({quote(f'{self._folder.name}/{self._names[attachment.digest]}')})"
+        mark = "!" if attachment.seconds is None else ""
+        return f"{mark}[{alt}]({quote(f'{self._folder.name}/{self._names[attachment.digest]}')})"
 
 
 def _parts(turn: Turn, beside: _Pictures) -> list[str]:
@@ -62,7 +64,7 @@ def _parts(turn: Turn, beside: _Pictures) -> list[str]:
     if turn.thinking.strip():
         parts.append(_quoted(turn.thinking))
     if turn.text.strip():
-        parts.append(_closed(turn.text.strip("\n")))
+        parts.append(_closed(as_markdown(turn).strip("\n")))
     if turn.state == "failed":
         parts.append(f"*(failed: {_plain(turn.error)})*")
     elif turn.state != "done":

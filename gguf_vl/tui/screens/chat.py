@@ -19,7 +19,7 @@ from gguf_vl.errors import ChatNotFound, GgufVlError, UsageError
 from gguf_vl.tui.actions import BY_SLASH, PRESET_KEYS, bindings
 from gguf_vl.tui.answering import Began, Came, Ended, News
 from gguf_vl.tui.attaching import Preparing, attach
-from gguf_vl.tui.screens.turns import TurnScreen
+from gguf_vl.tui.screens.tasks import TaskScreen
 from gguf_vl.tui.telling import banner, doing, numbers
 from gguf_vl.tui.widgets.banner import Banner
 from gguf_vl.tui.widgets.chips import Chip, Chips
@@ -36,8 +36,10 @@ _WRITING = "writing · Esc stops"
 _URL = re.compile(r"https?://\S+", re.IGNORECASE)
 
 
-class ChatScreen(TurnScreen):
-    """One chat of the history: what is asked, and what comes. What is done with its turns is in `TurnScreen`."""
+class ChatScreen(TaskScreen):
+    """One chat of the history: what is asked, and what comes. What is done with its turns is in `TurnScreen`, what
+    questions begin with in `TaskScreen`.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings("chat"),
@@ -56,7 +58,6 @@ class ChatScreen(TurnScreen):
         self._drawing = asyncio.Lock()
         self._n_brought = 0  # pictures that are being read
         self._sends_then = False
-        self._preset: Preset | None = None
         self._kept = ""  # the draft, as the history has it
         self._chosen: Chosen | None = None
 
@@ -155,7 +156,8 @@ class ChatScreen(TurnScreen):
         if self.chat_id >= 0:
             with suppress(ChatNotFound):
                 history.set_draft(self.chat_id, prompt.text)
-        self.chat_id, self._preset, self._kept = chat_id, None, history.draft(chat_id).text
+        self.chat_id, self._kept = chat_id, history.draft(chat_id).text
+        self.begun_with = history.chat(chat_id).preset if self._kept else None
         prompt.turn_to(self._kept)
         self._show_chips()
 
@@ -165,9 +167,11 @@ class ChatScreen(TurnScreen):
         """Keep what is typed the moment it is typed."""
         text = self.query_one(Prompt).text
         if not text:
-            self._preset = None
+            self.begun_with = None  # what was asked before began with it, perhaps: its chat remembers that
         if self.chat_id >= 0 and text != self._kept:
             with self.complaining():
+                if not self._kept:
+                    self.remember(self.begun_with)
                 self.app.history.set_draft(self.chat_id, text)
                 self._kept = text
 
@@ -183,6 +187,7 @@ class ChatScreen(TurnScreen):
             elif self.editing:
                 self.finish_edit(text)
             elif text or self.app.history.draft(self.chat_id).attachments:
+                self.check_asked(message.text)
                 await self._ask(message.text)
 
     async def _ask(self, text: str) -> None:
@@ -191,11 +196,11 @@ class ChatScreen(TurnScreen):
         async with self._drawing:
             if chat_id != self.chat_id:
                 return  # the text is in that chat's draft
-            app.history.set_preset(chat_id, self._preset.name if self._preset else None)
+            app.history.set_preset(chat_id, self.begun_with)
             app.history.set_draft(chat_id, text)  # without what was typed since
             path = app.history.turns(chat_id)
             turn = app.history.ask(chat_id, path[-1].id if path else None)
-            self._preset, self._kept = None, ""
+            self.begun_with, self._kept = None, ""
             self.query_one(Prompt).cut(text)
             self._show_chips()
             await self.query_one(Transcript).add(turn)
@@ -221,21 +226,15 @@ class ChatScreen(TurnScreen):
                 self.app.action_parameters()
             case called, _ if called in BY_SLASH:
                 self.run_worker(self.run_action(BY_SLASH[called].call.replace("chat.", "screen.")))
+            case "task", "":
+                prompt.write("/task ")
+            case "task", _:
+                self.begin_task(*words.partition(" ")[::2])
             case called, _ if preset := next((each for each in presets() if each.slash == called), None):
-                self._begin_with(preset)
+                self.begin_preset(preset, words)
             case called, _:
                 prompt.write(f"/{called} {words}".strip())
                 self.notify(f"There is no command /{called}. `/` lists them.", severity="warning", markup=False)
-
-    def action_preset(self, number: int) -> None:
-        """Have what is often asked in the prompt, before what is written there already."""
-        if number < len(presets()):
-            self._begin_with(presets()[number])
-
-    def _begin_with(self, preset: Preset) -> None:
-        prompt = self.query_one(Prompt)
-        prompt.write(f"{preset.prompt}\n\n{prompt.text}".rstrip(), preset.select)
-        self._preset = preset
 
     async def action_stop(self) -> None:
         """End the answer; without one close what is open, or leave an edit."""
@@ -290,7 +289,7 @@ class ChatScreen(TurnScreen):
 
     @work
     async def bring(self, *sources: str | Path | bytes) -> None:
-        """Attach pictures to the question, and begin to encode them."""
+        """Attach pictures and videos to the question, and begin to encode them."""
         chat_id, offline = self.chat_id, self.app.settings.offline
         self._n_brought += 1
         self.tell_state()
@@ -310,10 +309,13 @@ class ChatScreen(TurnScreen):
     async def _with_pages(self, source: str | Path | bytes) -> list[str | Path | bytes]:
         """The pages that are meant, where it is a document of several; else it itself."""
         from gguf_vl.media.given import pages_of
+        from gguf_vl.media.video import is_video
         from gguf_vl.tui.screens.pages import PagesScreen
 
-        n_pages = await asyncio.to_thread(pages_of, source) if isinstance(source, Path) else 1
-        if not isinstance(source, Path) or n_pages == 1:
+        if not isinstance(source, Path) or await asyncio.to_thread(is_video, source):
+            return [source]
+        n_pages = await asyncio.to_thread(pages_of, source)
+        if n_pages == 1:
             return [source]
         numbers = await self.app.push_screen_wait(PagesScreen(source.name, n_pages))
         return [f"{source}#{number}" for number in numbers or ()]

@@ -96,7 +96,8 @@ def _presets() -> Iterator[tuple[str, str]]:
 
 
 def _slashes() -> Iterator[tuple[str, str]]:
-    return ((f"/{action.slash}", action.title) for action in ACTIONS if action.slash)
+    yield "/task NAME", "Ask what a task asks, your own too"
+    yield from ((f"/{action.slash}", action.title) for action in ACTIONS if action.slash)
 
 
 def _remapping() -> Iterator[Static]:

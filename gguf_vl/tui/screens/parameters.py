@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static, TextArea
 
-from gguf_vl.chat.presets import preset
+from gguf_vl.chat.presets import tasks
 from gguf_vl.errors import GgufVlError
 from gguf_vl.tui.sampling import FIELDS, Field, InForce, in_force
 from gguf_vl.tui.widgets.choice import Choice
@@ -103,7 +103,7 @@ class ParametersScreen(ModalScreen[None]):
         turns, draft = history.turns(chat.id), history.draft(chat.id)
         pictures = bool(draft.attachments) or any(turn.attachments for turn in turns)
         both = [
-            in_force(chat, preset(chat.preset), self._ours.settings, made.installed, pictures=each)
+            in_force(chat, tasks()[0].get(chat.preset or ""), self._ours.settings, made.installed, pictures=each)
             for each in (pictures, not pictures)
         ]
         self.query_one("#parameters-title", Label).update(

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 from weakref import WeakKeyDictionary
@@ -21,9 +22,11 @@ from textual.timer import Timer
 from textual.widgets import Input, Label, OptionList
 from textual.widgets.option_list import Option
 
+from gguf_vl.tui.clips import SUFFIXES as CLIPS
+from gguf_vl.tui.clips import strip
 from gguf_vl.tui.widgets.picture import PictureView
 
-SUFFIXES = frozenset(".jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif .heic .heif .pdf".split())
+SUFFIXES = CLIPS | frozenset(".jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif .heic .heif .pdf".split())
 """What is listed, in lower case; what a file really is shows when it is opened."""
 
 _NARROW = 80
@@ -43,7 +46,7 @@ class Entry:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """The folders, pictures and PDFs in `folder` that are not hidden, in no order. Raises OSError. Blocking."""
+    """The folders, pictures, PDFs and videos in `folder` that are not hidden, in no order. Raises OSError. Blocking."""
     found = []
     with os.scandir(folder) as there:
         for item in there:
@@ -316,7 +319,8 @@ class PicturePicker(ModalScreen[list[Path] | None]):
         file = entry.path if entry and not entry.is_folder else None
         if file != self._previewed:
             self._previewed = file
-            view.show(file, file.name if file else "")
+            is_clip = file is not None and file.suffix.lower() in CLIPS
+            view.show(partial(strip, file) if file and is_clip else file, file.name if file else "")
         self._say_about()
 
     @on(PictureView.Changed)
@@ -328,6 +332,8 @@ class PicturePicker(ModalScreen[list[Path] | None]):
             about = view.problem
         elif entry.path.suffix.lower() == ".pdf":
             about = f"first page · {_size(entry.n_bytes)}"
+        elif entry.path.suffix.lower() in CLIPS:
+            about = f"video · {_size(entry.n_bytes)}"
         else:
             pixels = f"{view.pixels[0]}×{view.pixels[1]} · " if view.pixels else ""
             about = f"{pixels}{_size(entry.n_bytes)}"

@@ -1,8 +1,9 @@
-"""The pictures of the question being written: what they are, what they cost, and how far their encoding is."""
+"""The pictures and videos of the question being written: what they are, what they cost, how far they are encoded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, HorizontalScroll, Vertical
@@ -10,6 +11,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from gguf_vl.chat.turns import Attachment
+from gguf_vl.tui.clips import strip
 from gguf_vl.tui.widgets.picture import PictureView
 
 THUMBNAIL = (10, 3)
@@ -17,7 +19,7 @@ THUMBNAIL = (10, 3)
 
 
 class Chip(Horizontal):
-    """One picture: its thumbnail, name, size and tokens, and a cross to take it back."""
+    """One picture or video: its thumbnail, name, size or length and frames, tokens, and a cross to take it back."""
 
     @dataclass
     class Removed(Message):
@@ -26,16 +28,18 @@ class Chip(Horizontal):
         attachment: Attachment
 
     def __init__(self, attachment: Attachment) -> None:
-        super().__init__()
+        super().__init__(classes="video" if attachment.seconds is not None else None)
         self.attachment = attachment
         self._tokens: int | None = None
+        self._frames: int | None = None
         self._state = ""
 
     def compose(self) -> ComposeResult:
         """The thumbnail, and the words beside it."""
         picture, size = self.attachment, (self.attachment.width, self.attachment.height)
         columns, rows = THUMBNAIL
-        yield PictureView(picture.path, picture.name, pixels=size, max_columns=columns, max_rows=rows)
+        source = picture.path if picture.seconds is None else partial(strip, picture.path, 1)
+        yield PictureView(source, picture.name, pixels=size, max_columns=columns, max_rows=rows)
         with Vertical():
             with Horizontal(classes="name"):
                 yield Static(self.attachment.name, markup=False, classes="title")
@@ -47,9 +51,9 @@ class Chip(Horizontal):
         """Say what is known so far."""
         self._show()
 
-    def costs(self, tokens: int) -> None:
-        """Show how many image tokens the picture takes."""
-        self._tokens = tokens
+    def costs(self, tokens: int, frames: int | None = None) -> None:
+        """Show how many image tokens the picture takes, and how many frames of a video these are."""
+        self._tokens, self._frames = tokens, frames
         self._show()
 
     def encoded(self, done: int, total: int) -> None:
@@ -69,6 +73,8 @@ class Chip(Horizontal):
     def _show(self) -> None:
         if self.children:  # composed
             size = f"{self.attachment.width}×{self.attachment.height}"
+            if self.attachment.seconds is not None:
+                size = f"{self.attachment.seconds:.1f} s" + (f" · {self._frames:,} frames" if self._frames else "")
             self.query_one(".cost", Static).update(size + (f" · {self._tokens:,} tokens" if self._tokens else ""))
             self.query_one(".state", Static).update(self._state)
 

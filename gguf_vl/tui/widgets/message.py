@@ -17,13 +17,15 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Collapsible, Static
 
+from gguf_vl.chat.shown import as_markdown
 from gguf_vl.chat.turns import Attachment, Turn
 from gguf_vl.tui.actions import bindings
 from gguf_vl.tui.widgets.picture import PictureView
 from gguf_vl.tui.widgets.status import per_second
+from gguf_vl.tui.widgets.video import VideoView
 
 if TYPE_CHECKING:
-    from gguf_vl.media.boxes import Box
+    from gguf_vl.media.boxes import Box, Point
     from gguf_vl.tui.widgets.answer import AnswerText
 
 FRAMES = 20
@@ -37,7 +39,7 @@ _FENCE = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1[`~]*[ \t]*$", re.MULTILINE 
 
 
 class TurnView(Vertical, can_focus=True):
-    """A turn. `located` is the picture that boxes in an answer are drawn on: the last one above it."""
+    """A turn. `located` is the picture that boxes and points in an answer are drawn on: the last one above it."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("message")
     FOCUS_ON_CLICK = False
@@ -68,6 +70,7 @@ class TurnView(Vertical, can_focus=True):
         self._frames: Timer | None = None
         self._codes_copied = 0
         self.boxes: tuple[Box, ...] = ()
+        self.points: tuple[Point, ...] = ()
 
     # --- drawing
 
@@ -80,7 +83,7 @@ class TurnView(Vertical, can_focus=True):
         if self.turn.attachments:
             with Horizontal(classes="pictures"):
                 for each in self.turn.attachments:
-                    yield _picture(each, THUMBNAIL)
+                    yield _picture(each, THUMBNAIL) if each.seconds is None else VideoView(each, LOCATED)
         if self.turn.role == "user":
             yield Static(self.turn.text, markup=False, classes="text")
         else:
@@ -88,7 +91,7 @@ class TurnView(Vertical, can_focus=True):
 
             with Collapsible(title="Thoughts", classes="thoughts"):
                 yield Static(markup=False, classes="thought")
-            yield AnswerText(self.turn.text)
+            yield AnswerText(as_markdown(self.turn))
         yield Vertical(classes="located")
         yield Static(classes="foot")
 
@@ -175,7 +178,7 @@ class TurnView(Vertical, can_focus=True):
         self.turn, self._text, self._thoughts = turn, turn.text, turn.thinking
         if turn.role == "assistant":
             await self._draw()
-            await self._answer.set(turn.text)
+            await self._answer.set(as_markdown(turn))
         self._show_head()
         self._show_ended()
 
@@ -208,16 +211,18 @@ class TurnView(Vertical, can_focus=True):
         return f"[dim]{rate}{n_tokens:,} token{'s'[: n_tokens != 1]} · first after {timings.ttft_s:.1f} s[/]"
 
     def _show_boxes(self, picture: Attachment) -> None:
-        from gguf_vl.media.boxes import find_boxes
+        from gguf_vl.media.boxes import find_boxes, find_points
 
-        self.boxes = tuple(find_boxes(self.turn.text, (picture.width, picture.height)))
+        size = (picture.width, picture.height)
+        self.boxes, self.points = tuple(find_boxes(self.turn.text, size)), tuple(find_points(self.turn.text, size))
         located = self.query_one(".located")
-        located.display = bool(self.boxes)
+        located.display = bool(self.boxes or self.points)
         located.remove_children()
-        if self.boxes:
+        if located.display:
             lines = [f"{box.label}  ({box.x1}, {box.y1}) – ({box.x2}, {box.y2})" for box in self.boxes]
+            lines += [f"{point.label}  ({point.x}, {point.y})" for point in self.points]
             located.mount(
-                _picture(picture, LOCATED, self.boxes),
+                _picture(picture, LOCATED, self.boxes, self.points),
                 Static("\n".join(lines), markup=False, classes="boxes"),
             )
 
@@ -259,13 +264,16 @@ class TurnView(Vertical, can_focus=True):
         self.post_message(self.GoOnAsked(self.turn, anew=True))
 
 
-def _picture(attachment: Attachment, room: tuple[int, int], boxes: tuple[Box, ...] = ()) -> PictureView:
+def _picture(
+    attachment: Attachment, room: tuple[int, int], boxes: tuple[Box, ...] = (), points: tuple[Point, ...] = ()
+) -> PictureView:
     """A picture on at most `room` columns and rows."""
     return PictureView(
         attachment.path,
         attachment.name,
         pixels=(attachment.width, attachment.height),
         boxes=boxes,
+        points=points,
         max_columns=room[0],
         max_rows=room[1],
     )

@@ -37,7 +37,7 @@ from gguf_vl.tui.terminal import USUAL_CELL, Protocol, cell_size
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from gguf_vl.media.boxes import Box
+    from gguf_vl.media.boxes import Box, Point
 
     Source = Path | bytes | Image | Callable[[], Path | bytes | Image]
 
@@ -75,6 +75,7 @@ class PictureView(Widget, can_focus=True):
         *,
         pixels: tuple[int, int] | None = None,
         boxes: Sequence[Box] = (),
+        points: Sequence[Point] = (),
         max_columns: int = 60,
         max_rows: int = 20,
         fills: bool = False,
@@ -91,7 +92,8 @@ class PictureView(Widget, can_focus=True):
         self._drawn: drawn.Drawn | None = None
         self._opened: drawn.Opened | None = None
         self._asked: drawn.Wanted | tuple[int, int] | None = None
-        self._source, self.title, self.pixels, self._boxes = source, title, pixels, tuple(boxes)
+        self._source, self.title, self.pixels = source, title, pixels
+        self._boxes, self._points = tuple(boxes), tuple(points)
         self.problem = ""
 
     @property
@@ -112,7 +114,7 @@ class PictureView(Widget, can_focus=True):
     def show(self, source: Source | None, title: str = "", pixels: tuple[int, int] | None = None) -> None:
         """Another picture, or none."""
         self.unload()
-        self._source, self.title, self.pixels, self._boxes = source, title, pixels, ()
+        self._source, self.title, self.pixels, self._boxes, self._points = source, title, pixels, (), ()
         self._failed("")
         self.refresh(layout=True)
 
@@ -176,7 +178,7 @@ class PictureView(Widget, can_focus=True):
             if cells[1] > self.content_size.height:
                 cells = drawn.fit(self.pixels, (cells[0], self.content_size.height), self._cell)
         colors = self.app.console.color_system or "truecolor"  # as Textual takes it
-        return drawn.Wanted(cells, self._cell, self._protocol, colors, self._boxes)
+        return drawn.Wanted(cells, self._cell, self._protocol, colors, self._boxes, self._points)
 
     # reading and drawing
 

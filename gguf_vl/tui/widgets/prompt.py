@@ -88,15 +88,15 @@ class Prompt(TextArea):
         self.load_text(text)
         self.move_cursor(self.document.end)
 
-    def write(self, text: str, select: str = "") -> None:
-        """Put a text in place of what is there, the part to be changed selected; the cursor at its end without. What
+    def write(self, text: str, selected: tuple[int, int] | None = None) -> None:
+        """Put a text in place of what is there, with [start, end) of it selected; the cursor at its end without. What
         was there can be had back by undoing.
         """
+        start, end = selected or (len(text), len(text))
         self.replace(text, (0, 0), self.document.end)
-        start = text.find(select) if select else -1
-        self.move_cursor(self._place(start if start >= 0 else len(text)))
-        if start >= 0:
-            self.move_cursor(self._place(start + len(select)), select=True)
+        self.move_cursor(self._place(start))
+        if end > start:
+            self.move_cursor(self._place(end), select=True)
         self.focus()
 
     def _place(self, index: int) -> tuple[int, int]:

@@ -67,7 +67,8 @@ class Transcript(VerticalScroll, can_focus=False):
 
     def _picture_above(self, index: int) -> Attachment | None:
         pictures = (turn.attachments[-1] for turn in reversed(self._turns[:index]) if turn.attachments)
-        return next(pictures, None)
+        last = next(pictures, None)
+        return last if last and last.seconds is None else None
 
     async def add(self, turn: Turn) -> TurnView:
         """Put a turn at the end, and go there, unless somebody reads further up while an answer begins."""

@@ -1,0 +1,63 @@
+"""Tasks as questions: put into the prompt of a chat, and remembered with what is typed."""
+
+from __future__ import annotations
+
+from gguf_vl.chat.presets import Preset, check, presets, question, task_of, tasks
+from gguf_vl.errors import UsageError
+from gguf_vl.tasks.task import Task, find
+from gguf_vl.tui.screens.turns import TurnScreen
+from gguf_vl.tui.widgets.prompt import Prompt
+
+
+class TaskScreen(TurnScreen):
+    """A chat in which questions begin with tasks. `begun_with` is the name of that of the question being typed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun_with: str | None = None
+
+    def action_preset(self, number: int) -> None:
+        """Have what is often asked in the prompt, with what is written there already."""
+        if number < len(presets()):
+            self.begin_preset(presets()[number])
+
+    def action_task(self, name: str) -> None:
+        """The same with any task."""
+        self.begin_task(name)
+
+    def begin_preset(self, preset: Preset, words: str = "") -> None:
+        """Begin with a preset: the person's own task of that name, if there is one."""
+        self._put(task_of(preset.task.name) or preset.task, words)
+
+    def begin_task(self, name: str, words: str = "") -> None:
+        """Begin with the task of that name. Raises `UsageError` where there is none, and names the nearest."""
+        found, trouble = tasks()
+        if trouble:
+            self.notify(trouble, severity="warning", timeout=10, markup=False)
+        self._put(found[name] if name in found else find(name), words)
+
+    def _put(self, task: Task, words: str) -> None:
+        """Words that are written already are what the task asks for, where that is one thing; else they stay behind."""
+        from gguf_vl.tasks import asking
+
+        prompt, model = self.query_one(Prompt), self.app.model.name
+        begun = question(task, model, "\n\n".join(filter(None, (words, prompt.text.strip()))))
+        if model not in task.by_frame and (line := asking.beyond(task, model)):
+            self.notify(line, severity="warning", timeout=8, markup=False)
+        prompt.write(begun.text, begun.selected)
+        self.remember(task.name)
+
+    def remember(self, task: str | None) -> None:
+        """Keep what the question begins with, as long as it is the same."""
+        self.begun_with = task
+        if self.chat_id >= 0:
+            self.app.history.set_preset(self.chat_id, task)
+
+    def check_asked(self, text: str) -> None:
+        """Raise `UsageError` for a question of a task that lacks what must be said."""
+        try:
+            task = task_of(self.begun_with)
+        except UsageError:
+            return  # the answer tells it
+        if task:
+            check(task, text)

@@ -1,0 +1,121 @@
+"""Every task from the terminal: begun with, asked as tasks are, and shown as they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gguf_vl import paths
+from gguf_vl.engine.fake import text
+from gguf_vl.tui.app import GgufVlApp
+from gguf_vl.tui.widgets.answer import AnswerText
+from tests.tui.talking import playing, talking
+
+pytestmark = pytest.mark.anyio
+
+TABLE = json.dumps({"title": None, "columns": ["fruit", "price"], "rows": [["pear", "3"]]})
+
+
+def own_tasks(text: str) -> None:
+    """The person's own file."""
+    file = paths.config_file().with_name("tasks.toml")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def told(app: GgufVlApp) -> str:
+    """The lines that came up."""
+    return "\n".join(each.message for each in app._notifications)
+
+
+async def test_task_is_completed_and_what_is_to_be_changed_is_selected() -> None:
+    async with talking(playing(text("There are 2."))) as stage:
+        await stage.until(lambda: stage.app.model.name)
+        await stage.type("/task ")
+        await stage.until(lambda: "timeline" in stage.text() or "moderate" in stage.text())
+        await stage.type("coun")
+        await stage.until(lambda: "Count things" in stage.text())
+        await stage.pilot.press("enter")
+        await stage.until(lambda: stage.prompt.text == "How many objects are there?")
+        assert stage.prompt.selected_text == "objects"
+        await stage.answer_to("circles")
+        assert (stage.turns[0].text, stage.turns[0].task) == ("How many circles are there?", "count")
+
+
+async def test_words_behind_the_task_are_what_it_asks_for() -> None:
+    async with talking(playing()) as stage:
+        await stage.until(lambda: stage.app.model.name)
+        stage.prompt.text = "/task locate the red circle"
+        await stage.pilot.press("enter")
+        await stage.until(lambda: stage.prompt.text == "Locate the red circle.")
+
+
+async def test_a_bare_task_lists_them_and_one_that_is_not_there_names_the_nearest() -> None:
+    async with talking(playing()) as stage:
+        await stage.ask("/task")
+        await stage.until(lambda: stage.prompt.text == "/task " and "chart" in stage.text())
+        await stage.type("recipt")
+        await stage.pilot.press("enter")
+        await stage.until(lambda: "Did you mean receipt" in told(stage.app))
+
+
+async def test_a_persons_own_task_is_in_the_palette_too(home: Path) -> None:
+    own_tasks('[mood]\npurpose = "Its mood"\nprompt = "What is its mood?"')
+    async with talking(playing(text("fine"))) as stage:
+        commands = {each.title: each for each in stage.app.get_system_commands(stage.app.chat)}
+        assert commands["Task: mood"].help == "Its mood"
+        await commands["Task: mood"].callback()  # type: ignore[misc]
+        assert stage.prompt.text == "What is its mood?"
+        await stage.pilot.press("enter")
+        await stage.until(lambda: len(stage.turns) == 2)
+        assert stage.turns[0].task == "mood"
+
+
+async def test_a_broken_file_of_tasks_is_a_line_and_the_shipped_ones_are_there(home: Path) -> None:
+    own_tasks("[mood\n")
+    async with talking(playing(text("ok"))) as stage:
+        await stage.until(lambda: stage.app.model.name)
+        await stage.ask("/task describe")
+        await stage.until(lambda: "tasks.toml" in told(stage.app))
+        assert stage.prompt.text == "Describe the picture."
+
+
+@pytest.mark.parametrize(
+    ("task", "answer", "shown"),
+    [
+        ("table", TABLE, ["| fruit | price |", "| pear | 3 |"]),
+        ("receipt", '{"merchant": "A", "total": 2}', ["```json", '  "merchant": "A",']),
+        ("html", "<p>hello</p>", ["```html\n<p>hello</p>\n```"]),
+        ("describe", "A *red* circle.", ["A *red* circle."]),
+    ],
+)
+async def test_an_answer_is_shown_as_its_task_says(task: str, answer: str, shown: list[str]) -> None:
+    async with talking(playing(text(answer))) as stage:
+        await stage.app.run_action(f"screen.task({task!r})")
+        await stage.pilot.press("enter")
+        await stage.until(lambda: len(stage.turns) == 2)
+        await stage.idle()
+        assert stage.turns[1].text == answer
+        drawn = _drawn(stage.app)
+        for part in shown:
+            assert part in drawn
+
+
+def _drawn(app: GgufVlApp) -> str:
+    return "".join(passage.source for passage in app.chat.query_one(AnswerText)._passages)
+
+
+async def test_points_are_drawn_on_the_picture_and_listed() -> None:
+    answer = '[{"point_2d": [500, 250], "label": "red circle"}]'
+    async with talking(playing(text(answer))) as stage:
+        await stage.until(lambda: stage.app.model.name)
+        await stage.attach()
+        stage.prompt.text = "/task locate red circle"
+        await stage.pilot.press("enter")
+        await stage.until(lambda: stage.prompt.text == "Locate the red circle.")
+        await stage.pilot.press("enter")
+        await stage.until(lambda: len(stage.views) == 2 and stage.views[1].points)
+        assert [point.label for point in stage.views[1].points] == ["red circle"]
+        await stage.until(lambda: "red circle  (" in stage.text())
