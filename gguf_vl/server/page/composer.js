@@ -98,7 +98,7 @@ function removePicture(picture) {
 }
 
 /** Add files to the question, those that are pictures. */
-async function addFiles(files) {
+function addFiles(files) {
   const to = chat;
   for (const file of files) {
     if (!file.type.startsWith("image/") && !PICTURE_NAME.test(file.name)) {
@@ -106,7 +106,7 @@ async function addFiles(files) {
       note("info", `${file.name} was left out: ${file.type || "its type is unknown"}`);
       continue;
     }
-    const picture = await pictures.add(file);
+    const picture = pictures.add(file);
     to.draft.push(picture.id);
     if (to === chat) place(picture);
   }

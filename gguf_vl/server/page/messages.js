@@ -200,6 +200,7 @@ export class Answer extends MessageView {
     const places = JSON.stringify([boxes, points]);
     if (isRunning || !(boxes.length + points.length) || this.#locatedOf === places) return;
     this.#locatedOf = places; // another tab's save brings them anew
+    if (!picture) return; // it was left out
     if (isData(text) && !this.written.querySelector(".folded")) this.#foldWritten();
     pictures.get(picture).then((found) => {
       if (!found) return;

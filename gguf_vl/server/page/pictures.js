@@ -101,12 +101,12 @@ export class Picture {
   }
 }
 
-/** Keep a file as a picture, and begin to send it. */
-export async function add(file) {
+/** Keep a file, and begin to send it. It is here at once, before a question is. */
+export function add(file) {
   const record = { id: newId(), name: file.name || "picture", type: file.type, bytes: file.size, blob: file };
   const picture = new Picture(record);
   known.set(record.id, picture);
-  await shelf.put(record.id, record);
+  shelf.put(record.id, record);
   picture.send().catch(() => {}); // its state tells
   return picture;
 }

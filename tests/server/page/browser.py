@@ -31,12 +31,24 @@ _TRANSFER = """([files, texts]) => {
 _PASTE = """(area, transfer) =>
     area.dispatchEvent(new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true, cancelable: true}))"""
 
+_DROP_AND_ASK = """([dataTransfer, question]) => {
+    dispatchEvent(new DragEvent("drop", {dataTransfer, bubbles: true, cancelable: true}));
+    document.getElementById("text").value = question;
+    document.getElementById("composer").requestSubmit();
+}"""
+
 
 def drop(page: Page, *pictures: bytes, name: str = "scene.png", type: str = "image/png") -> None:
     """Drop files somewhere on the page, as a file manager does."""
     transfer = _transfer(page, pictures, name, type)
     for event in ("dragenter", "dragover", "drop"):
         page.dispatch_event("#talk", event, {"dataTransfer": transfer})
+
+
+def drop_and_ask(page: Page, picture: bytes, question: str) -> None:
+    """Drop a picture and ask before anything else can happen in the page."""
+    transfer = _transfer(page, (picture,), "scene.png", "image/png")
+    page.evaluate(_DROP_AND_ASK, [transfer, question])
 
 
 def paste(page: Page, picture: bytes, texts: dict[str, str] | None = None) -> None:

@@ -13,7 +13,18 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.scenes import png, scene
 from tests.server.conftest import Serve
-from tests.server.page.browser import RED, Script, ask, drop, last_answer, needs_chromium, opened, paste
+from tests.server.page.browser import (
+    RED,
+    Script,
+    answered,
+    ask,
+    drop,
+    drop_and_ask,
+    last_answer,
+    needs_chromium,
+    opened,
+    paste,
+)
 
 BLUE = (0x00, 0x72, 0xB2)
 """The first box's colour."""
@@ -35,6 +46,16 @@ def test_a_dropped_picture_is_encoded_at_once_and_asked_about(page: Page) -> Non
     expect(page.locator(".question img")).to_be_visible()
     expect(page.locator("#context-text")).to_have_text(re.compile(r"^\d+ of 8,192 tokens$"))
     expect(page.locator("#first")).to_have_text(re.compile(r"^first token \d"))
+
+
+@needs_chromium
+def test_a_question_right_behind_a_drop_goes_with_its_picture(page: Page) -> None:
+    opened(page)
+    drop_and_ask(page, RED, "What shape is red?")
+    expect(page.locator(".question img")).to_be_visible()
+    assert last_answer(page) == "circle"
+    page.reload()
+    expect(page.locator(".question img")).to_be_visible()
 
 
 @needs_chromium
@@ -106,6 +127,15 @@ def test_a_located_answer_has_its_box_on_the_right_pixels(page: Page) -> None:
     assert green < 90
     assert blue < 90
     assert nearest(picture, right_edge, BLUE) < 40
+
+
+@needs_chromium
+def test_boxes_of_no_picture_are_left_as_they_were_written(page: Page, script: Script) -> None:
+    opened(page)
+    boxes = [{"label": "one", "x1": 10, "y1": 10, "x2": 90, "y2": 90}]
+    answered(page, script, "Where was it?", '[{"bbox_2d": [1, 2, 3, 4], "label": "one"}]', boxes=boxes, points=[])
+    expect(page.locator(".answer .written")).to_contain_text("bbox_2d")
+    expect(page.locator(".folded, .stage")).to_have_count(0)
 
 
 def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
