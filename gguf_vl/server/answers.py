@@ -33,7 +33,9 @@ class ClientLeft(Exception):
 
 @dataclass(slots=True)
 class Answer:
-    """One answer as far as it has come. `end` is there when it is whole."""
+    """One answer as far as it has come. `size` is that of the picture which `boxes` and `points` are in. `end` is there
+    when it is whole.
+    """
 
     text: str = ""
     thinking: str = ""
@@ -41,6 +43,7 @@ class Answer:
     likely: list[Likely] = field(default_factory=list)
     boxes: tuple[Box, ...] = ()
     points: tuple[Point, ...] = ()
+    size: tuple[int, int] | None = None
     end: Finished | None = None
 
     def take(self, event: Event | Located) -> None:
@@ -57,8 +60,8 @@ class Answer:
                 self.calls[index] = Call(begun.id, begun.name, begun.arguments + text)
             case Likely():
                 self.likely.append(event)
-            case Located(boxes, points):
-                self.boxes, self.points = boxes, points
+            case Located(boxes, points, size):
+                self.boxes, self.points, self.size = boxes, points, size
             case Finished():
                 self.end = event
             case CallEnded():

@@ -40,10 +40,18 @@ Fetch = Callable[[str], Awaitable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a model sees of something that was shown: pictures, with captions before them; of a video the `clip` too."""
+    """What a model sees of something that was shown: pictures, with captions before them; of a video the `clip` too, of
+    a document the pages that are seen.
+    """
 
     content: tuple[str | Picture, ...]
     clip: Clip | None = None
+    document: Document | None = None
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """The pictures in it: pages, steps of a video, or the one."""
+        return [part for part in self.content if isinstance(part, Picture)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +68,20 @@ class Pictures:
     most: int
 
     async def read(
-        self, shown: Sequence[tuple[Shown, PictureLimits]], n_ctx: int, *, alone: bool = False
+        self, shown: Sequence[tuple[Shown, PictureLimits]], n_ctx: int, *, alone: bool = False, cut: bool = False
     ) -> list[Seen]:
         """What a request shows, each within its own limits, for a model with a context of `n_ctx` tokens: of documents
         and videos what three quarters of it hold beside the pictures. Frames come in pairs, or each `alone` for a
-        request of its own.
+        request of its own. Of a document whose pages do not all fit those that do are seen where it may be `cut`.
 
         Raises `InvalidPicture`, `UsageError`, `TooManyPictures` (pages are pictures too), and `DoesNotFit` for a
-        document whose pages do not all fit: nothing is left out unsaid.
+        document that may not be cut and would have to be: nothing is left out unsaid.
         """
         self.check(len(shown))
         found = [await self._look(each, allowed) for each, allowed in shown]
         long = [each for each in found if not isinstance(each, Picture)]
+        if cut:
+            found = [self._with_most(each) for each in found]
         n_pictures = sum(len(each.numbers) if isinstance(each, Document) else 1 for each in found)
         self.check(n_pictures)
         n_videos = sum(isinstance(each, bytes) for each in found)
@@ -81,7 +91,7 @@ class Pictures:
             if isinstance(each, Picture):
                 seen.append(Seen((each,)))
             elif isinstance(each, Document):
-                seen.append(await _in_turn(self._pages, each, allowed, left // len(long)))
+                seen.append(await _in_turn(self._pages, each, allowed, left // len(long), cut))
             else:
                 steps = (self.most - n_pictures) // n_videos + 1
                 if alone:  # one frame at a time is all that the context must hold
@@ -115,23 +125,25 @@ class Pictures:
             raise UsageError(f"{name or 'A file'} is no document, and has no pages.", "Leave out its pages.")
         return await self._decoded(data, allowed)
 
-    def _pages(self, document: Document, allowed: PictureLimits, budget: int) -> Seen:
+    def _with_most(self, found: Picture | Document | bytes) -> Picture | Document | bytes:
+        """A document with no more pages than one request may have."""
+        return replace(found, numbers=found.numbers[: self.most]) if isinstance(found, Document) else found
+
+    def _pages(self, document: Document, allowed: PictureLimits, budget: int, cut: bool) -> Seen:
         pages = load_pages(document, allowed, budget, max_pixels=self.max_pixels)
-        if pages.left:
-            fit = spelled(document.numbers[: len(pages.shown)])
+        numbers = document.numbers[: len(pages.shown)]
+        if pages.left and not cut:
+            fit = spelled(numbers)
             raise DoesNotFit(
                 f"{document.name} has {document.n_pages} pages, and of those that are wanted {fit} fit the context.",
                 f'Send it with "pages": "{fit}", or have the operator give a larger --ctx.',
             )
-        return Seen(tuple(part for pair in pages.shown for part in pair if part))
+        content = tuple(part for pair in pages.shown for part in pair if part)
+        return Seen(content, document=replace(document, numbers=numbers))
 
     def allowed(self, shown: Shown, limits: PictureLimits) -> PictureLimits:
         """The image tokens that a picture of this detail may have."""
         return limits_for(shown.detail or self.detail, limits)
-
-    async def picture(self, shown: Shown, limits: PictureLimits) -> Picture:
-        """One picture, and nothing else. Raises `InvalidPicture`."""
-        return await self._decoded(await self._bytes(shown.source), self.allowed(shown, limits))
 
     async def _decoded(self, data: bytes, allowed: PictureLimits) -> Picture:
         return await asyncio.to_thread(

@@ -31,10 +31,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """What an answer locates, in pixels of the request's last picture. Comes before the answer's end."""
+    """What an answer locates, in pixels of the request's last picture, whose `size` is (width, height). Comes before
+    the answer's end.
+    """
 
     boxes: tuple[Box, ...]
     points: tuple[Point, ...]
+    size: tuple[int, int] | None = None
 
 
 Events = AsyncGenerator[tuple[int, Event | Located], None]
@@ -145,15 +148,19 @@ class Service:
                 found += await _all(engine.embed(text) for text in texts[start : start + _EMBEDDED_AT_ONCE])
         return found
 
-    async def look(self, shown: Shown, model: str = "") -> Picture:
-        """A picture as a model sees it."""
+    async def look(self, shown: Shown, model: str = "") -> Seen:
+        """A picture, document or video as a model sees it where it is all that a request shows: of a document as many
+        pages as fit.
+        """
         async with self._using(model) as (_, engine):
-            return await self.pictures.picture(shown, engine.settings.limits)
+            allowed = [(shown, self._allowed(shown, None, engine))]
+            [seen] = await self.pictures.read(allowed, engine.settings.n_ctx, cut=True)
+            return seen
 
-    async def prepare(self, picture: Picture, model: str = "") -> None:
-        """Encode a picture ahead of its question. Cancelling stops it."""
+    async def prepare(self, seen: Seen, model: str = "") -> None:
+        """Encode what was seen ahead of its question. Cancelling stops it."""
         async with self._engine(self.models.find(model)) as engine:
-            await engine.prepare(Message("user", (picture,)))
+            await engine.prepare(Message("user", seen.content))
 
     async def end(self) -> None:
         """Let nobody in any more, and end what is under way."""
@@ -337,4 +344,4 @@ def _located(answer: str, request: Request | FrameByFrame) -> Located:
     if not pictures:
         return Located((), ())
     size = pictures[-1].original_size
-    return Located(tuple(find_boxes(answer, size)), tuple(find_points(answer, size)))
+    return Located(tuple(find_boxes(answer, size)), tuple(find_points(answer, size)), size)

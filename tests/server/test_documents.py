@@ -11,6 +11,7 @@ import anthropic
 import httpx2
 import openai
 import pytest
+from PIL import Image, ImageChops
 
 from gguf_vl.engine.fake import text
 from gguf_vl.engine.protocol import Generate
@@ -20,7 +21,7 @@ from tests.media.clips import clip, moving, steady
 from tests.media.documents import encrypted_pdf, pdf
 from tests.media.drawn import BLUE, GREEN, RED
 from tests.scenes import scene
-from tests.server.conftest import Serve
+from tests.server.conftest import Serve, eventually
 from tests.server.inside import inside
 from tests.server.shown import RED_CIRCLE
 
@@ -219,9 +220,62 @@ async def test_a_video_that_takes_too_long_is_refused(film: bytes, monkeypatch: 
     assert "takes longer than" in await refused(video_of(film))
 
 
+# --- uploaded ahead
+
+
+def uploaded(served: Serve, data: bytes, **query: str) -> dict[str, Any]:
+    found: dict[str, Any] = httpx2.post(f"{served.url}/v1/pictures", content=data, params=query).json()
+    return found
+
+
+def preview(told: dict[str, Any], number: int) -> Image.Image:
+    """One of an upload's previews."""
+    return Image.open(io.BytesIO(base64.b64decode(told["previews"][number].partition(",")[2])))
+
+
+def test_a_document_is_uploaded_ahead_and_asked_about_by_its_id(server: Serve) -> None:
+    data = pages()
+    told = uploaded(server, data)
+    assert (told["object"], told["pages"], told["n_pages"], told["n_pictures"]) == ("document", "1-2", 2, 2)
+    about = f"{server.url}/v1/pictures/{told['id']}"
+    eventually(lambda: httpx2.get(about).json()["state"] == "ready")
+    part = {"type": "file", "file": {"file_id": told["id"], "pages": told["pages"]}}
+    found = said(server, part, ask(SECOND))
+    assert found.choices[0].message.content == "second"
+    assert found.usage.prompt_tokens_details.image_tokens == told["tokens"]
+    assert preview(told, 0).size == preview(told, 1).size
+    assert ImageChops.difference(preview(told, 0), preview(told, 1)).getbbox()
+    second = uploaded(server, data, pages="2")
+    assert (second["id"], second["pages"], len(second["previews"])) == (told["id"], "2", 1)
+
+
+def test_a_video_is_uploaded_ahead_and_asked_about_by_its_id(server: Serve, film: bytes) -> None:
+    told = uploaded(server, film)
+    assert (told["object"], told["n_frames"], told["n_pictures"], told["tokens"]) == ("video", 4, 2, 128)
+    assert told["seconds"] == pytest.approx(2.0, abs=0.1)
+    assert len(told["previews"]) == 1
+    found = said(server, {"type": "video_url", "video_url": {"url": told["id"]}}, ask(SECOND))
+    assert found.choices[0].message.content == "second"
+    assert found.usage.prompt_tokens_details.image_tokens == told["tokens"]
+
+
 @pytest.mark.anyio
-async def test_an_upload_ahead_is_a_picture_and_nothing_else(film: bytes) -> None:
+async def test_an_upload_has_the_pages_that_fit_and_no_more_than_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     async with inside(text("yes")) as served:
-        for data in (pdf(), film):
-            response = await served.client.post("/v1/pictures", content=data)
-            assert response.status_code == 400
+        told = (await served.client.post("/v1/pictures", content=pdf([RED] * 5))).json()
+        assert (told["pages"], told["n_pages"]) == ("1-4", 5)
+        told = (await served.client.post("/v1/pictures?pages=2-3", content=pdf([RED] * 5))).json()
+        assert (told["pages"], told["n_pages"]) == ("2-3", 5)
+        refused = await served.client.post("/v1/pictures?pages=6", content=pdf([RED] * 5))
+        assert (refused.status_code, "no page 6" in refused.json()["error"]["message"]) == (400, True)
+        monkeypatch.setattr(pictures, "_FOR_PICTURES", 1)
+        told = (await served.client.post("/v1/pictures", content=pdf([RED] * 4, size=(2000, 2000)))).json()
+        assert told["pages"] == "1-3"
+
+
+def test_what_is_located_says_of_which_size_the_page_is(server: Serve) -> None:
+    found: Any = said(server, file_of(pages(), pages="1"), ask("Locate the red circle."), boxes=True)
+    message = found.choices[0].message
+    [box], (width, height) = message.boxes, message.located_in
+    assert 0 <= box["x1"] < box["x2"] <= width
+    assert 0 <= box["y1"] < box["y2"] <= height

@@ -136,7 +136,7 @@ def shown(picture: Any) -> Shown:
 
 def document(part: Mapping[str, Any]) -> Shown:
     """The document, or any other file, of a part that has it as data (a `data:` URI or base64), by an uploaded one's id
-    or a URL. `pages` ("2-5,8") is ours.
+    or a URL. `pages` ("2-5,8") and `detail` are ours.
     """
     pages, name = part.get("pages"), part.get("filename")
     sources = [part[key] for key in ("file_data", "file_id", "file_url") if isinstance(part.get(key), str)]
@@ -145,7 +145,8 @@ def document(part: Mapping[str, Any]) -> Shown:
             "A file has neither data nor an id, or more than one of them, or pages that are no text.",
             'Send {"file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,…"}}.',
         )
-    return replace(base64_or_named(sources[0]), pages=pages, name=name if isinstance(name, str) else "")
+    detail = detail_of(part.get("detail"))
+    return replace(base64_or_named(sources[0]), detail=detail, pages=pages, name=name if isinstance(name, str) else "")
 
 
 def video(part: Mapping[str, Any], of: Any) -> Shown:

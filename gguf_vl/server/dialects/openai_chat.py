@@ -194,7 +194,8 @@ def _choice(number: int, asked: Asked, answer: Answer) -> dict[str, Any]:
 
 
 def _places(located: Answer | Located) -> dict[str, Any]:
-    return {"boxes": [asdict(box) for box in located.boxes], "points": [asdict(point) for point in located.points]}
+    boxes, points = [asdict(box) for box in located.boxes], [asdict(point) for point in located.points]
+    return {"boxes": boxes, "points": points, "located_in": located.size}
 
 
 def _read(asked: Asked, answer: Answer) -> dict[str, Any]:
