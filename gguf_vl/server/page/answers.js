@@ -64,6 +64,7 @@ class Run {
       case "boxes":
         message.boxes = event.boxes;
         message.points = event.points;
+        message.size = event.size;
         break;
       case "end":
         message.finish = event.reason;
@@ -147,16 +148,15 @@ async function withTask(message) {
 async function messageOf({ role, text, pictures: shown }) {
   if (!shown?.length) return { role, content: text };
   const detail = settings.setting("detail") || undefined;
-  const urls = await Promise.all(shown.map(urlOf));
-  const parts = urls.filter(Boolean).map((url) => ({ type: "image_url", image_url: { url, detail } }));
+  const parts = (await Promise.all(shown.map((id) => partOf(id, detail)))).filter(Boolean);
   return { role, content: parts.length ? [...parts, ...(text ? [{ type: "text", text }] : [])] : text };
 }
 
-/** The server's name for a picture; null, with a warning, for one that the chat has to go on without. */
-async function urlOf(id) {
+/** What shows a picture to the model; null, with a warning, for one that the chat has to go on without. */
+async function partOf(id, detail) {
   const picture = await pictures.get(id);
   try {
-    if (picture) return await picture.sent();
+    if (picture) return await picture.asPart(detail);
   } catch (error) {
     if (error.status !== 400) throw error;
   }

@@ -1,14 +1,19 @@
-/** The pictures of a question that is being written: small, with what is known of them and how far they are. */
+/** The pictures, documents and videos of a question that is being written: small, with what is known of them and how far they are. */
 
-import { h, icon, iconButton, say } from "./dom.js";
-import { bytes, count, counted } from "./format.js";
+import { byId, h, icon, iconButton, say } from "./dom.js";
+import { bytes, count, counted, seconds } from "./format.js";
 
 const STATES = { kept: "", encoding: "looking…", ready: "ready" };
 
-/** What is known of a picture, in words. */
+/** What is known of a picture, document or video, in words. */
 export function about({ record }) {
-  const { width, height, tokens } = record;
-  return tokens ? `${width} × ${height} · ${counted(tokens, "token")}` : bytes(record.bytes);
+  const { object, width, height, tokens, pages, n_pages: all, n_pictures: shown, n_frames: frames } = record;
+  if (!tokens) return bytes(record.bytes);
+  const sizes = {
+    document: () => (shown < all ? `${shown > 1 ? "pages" : "page"} ${pages} of ${all}` : counted(all, "page")),
+    video: () => `${seconds(record.seconds)} · ${counted(frames, "frame")}`,
+  };
+  return `${sizes[object]?.() ?? `${width} × ${height}`} · ${counted(tokens, "token")}`;
 }
 
 function stateOf(picture) {
@@ -16,11 +21,35 @@ function stateOf(picture) {
   return picture.state === "failed" ? picture.error : STATES[picture.state];
 }
 
-/** A picture that says so where the browser cannot show it, as it is with HEIC. */
+/** A picture that says so where the browser cannot show it, as it is with HEIC, and with PDF until the server has looked at it. */
 export function thumbnail(picture, name = "") {
-  const image = h("img", { src: picture.url, alt: name, decoding: "async" });
-  image.addEventListener("error", () => image.replaceWith(h("span", { class: "unshown" }, icon("picture"), name)));
+  const { url } = picture;
+  const image = h("img", { src: url, alt: name, decoding: "async" });
+  const again = (instead) => picture.url !== url && !instead.replaceWith(thumbnail(picture, name));
+  image.addEventListener("error", () => {
+    const instead = h("span", { class: "unshown" }, icon("picture"), name);
+    image.replaceWith(instead);
+    const stop = again(instead) || picture.changed?.on(() => again(instead) && stop());
+  });
   return image;
+}
+
+/** Where other pages of a document are chosen; it is there once the server has told that there are several. */
+function pagesField(picture) {
+  const field = h("input", { class: "pages", hidden: true, "aria-label": `Pages of ${picture.record.name}`, title: "Pages, as 2-5,8; all that fit where it is empty", placeholder: "all" });
+  field.addEventListener("change", () => picture.choose(field.value));
+  field.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault(); // the question is not sent by it
+    event.stopPropagation();
+    byId("text").focus();
+  });
+  const show = () => {
+    const { pages, n_pages: all = 1 } = picture.record;
+    field.hidden = all < 2;
+    if (document.activeElement !== field) field.value = pages ?? "";
+  };
+  return { field, show };
 }
 
 /**
@@ -33,11 +62,13 @@ export function chip(picture, onRemove) {
   const state = h("span", { class: "state" });
   const bar = h("progress", { max: "1", "aria-label": `${picture.record.name}: progress` });
   const retry = iconButton("retry", `Send ${picture.record.name} again`, () => picture.send().catch(() => {}), { class: "icon-button retry" });
+  const pages = pagesField(picture);
   const element = h(
     "li",
     { class: "chip" },
     thumbnail(picture),
     h("span", { class: "about" }, h("span", { class: "name", title: picture.record.name }, picture.record.name), meta, state),
+    pages.field,
     retry,
     iconButton("close", `Remove ${picture.record.name}`, () => {
       stop();
@@ -49,6 +80,7 @@ export function chip(picture, onRemove) {
   const show = () => {
     element.dataset.state = picture.state;
     meta.textContent = about(picture);
+    pages.show();
     state.textContent = stateOf(picture);
     state.title = stateOf(picture);
     if (picture.state === "sending" && picture.part < 1) bar.value = picture.part;

@@ -17,7 +17,6 @@ import { add, path } from "./tree.js";
 export const changed = new Signal();
 
 const NOTICE_MS = 8000;
-const PICTURE_NAME = /\.(?:avif|bmp|gif|heic|heif|jpe?g|png|tiff?|webp)$/i;
 let chat = null;
 let chips = [];
 let noticeEnd = 0;
@@ -97,12 +96,12 @@ function removePicture(picture) {
   update();
 }
 
-/** Add files to the question, those that are pictures. */
+/** Add files to the question, those that can be shown to a model. */
 function addFiles(files) {
   const to = chat;
   for (const file of files) {
-    if (!file.type.startsWith("image/") && !PICTURE_NAME.test(file.name)) {
-      notice(`${file.name} is no picture.`);
+    if (!pictures.isOne(file)) {
+      notice(`${file.name} is no picture, PDF or video.`);
       note("info", `${file.name} was left out: ${file.type || "its type is unknown"}`);
       continue;
     }
@@ -131,7 +130,7 @@ function send() {
   const task = chat.task && tasks.chosen(chat.task.name, chat.task.given);
   if (task) {
     const before = path(chat).findLast((message) => message.pictures?.length)?.pictures ?? [];
-    const trouble = taskForm.trouble(task, words, chat.draft.length || before.length);
+    const trouble = taskForm.trouble(task, words, pictures.countOf(chat.draft.length ? chat.draft : before));
     if (trouble) {
       notice(trouble);
       taskForm.toLacking();

@@ -104,10 +104,17 @@ function shownPicture(id) {
       button.append(h("span", { class: "unshown" }, icon("warn"), "no longer kept"));
       return;
     }
+    const caption = h("span", { class: "meta" });
+    const show = () => {
+      const { name, object = "picture" } = picture.record;
+      button.title = caption.textContent = `${name} · ${about(picture)}`;
+      caption.hidden = object === "picture";
+    };
     button.disabled = false;
-    button.title = `${picture.record.name} · ${about(picture)}`;
     button.setAttribute("aria-label", `Show ${picture.record.name} larger`);
-    button.append(thumbnail(picture));
+    button.append(thumbnail(picture), caption);
+    picture.changed.on(show);
+    show();
     button.addEventListener("click", () => enlarge(picture));
   });
   return button;
@@ -196,16 +203,17 @@ export class Answer extends MessageView {
   }
 
   #updateBoxes(isRunning) {
-    const { boxes, points = [], picture, text } = this.message;
+    const { boxes, points = [], picture, size, text } = this.message;
     const places = JSON.stringify([boxes, points]);
     if (isRunning || !(boxes.length + points.length) || this.#locatedOf === places) return;
     this.#locatedOf = places; // another tab's save brings them anew
     if (!picture) return; // it was left out
-    if (isData(text) && !this.written.querySelector(".folded")) this.#foldWritten();
     pictures.get(picture).then((found) => {
-      if (!found) return;
-      const { width, height, name } = found.record;
-      this.located.replaceChildren(located({ url: found.url, width, height, name }, boxes, points));
+      if (!found || found.record.object === "video") return; // frames of another question may be others
+      if (isData(text) && !this.written.querySelector(".folded")) this.#foldWritten();
+      const { previews, name } = found.record;
+      const [width, height] = size ?? [found.record.width, found.record.height];
+      this.located.replaceChildren(located({ url: previews?.at(-1) ?? found.url, width, height, name }, boxes, points));
     });
   }
 

@@ -34,7 +34,7 @@ async function* dataOf(response) {
 
 /**
  * Ask, and tell what comes: `begun` (model), `progress` (stage, done, total), `thinking` and `text` (text), `boxes`
- * (boxes, points), `end` (reason, timings, of a task its fields and rows), `usage` (usage). Raises `Failure` for what the server refuses and for an answer
+ * (boxes, points, the size of what they are in), `end` (reason, timings, of a task its fields and rows), `usage` (usage). Raises `Failure` for what the server refuses and for an answer
  * that breaks off, and an `AbortError` when `signal` says stop.
  * @param {object} body of POST /v1/chat/completions
  * @param {AbortSignal} signal
@@ -64,9 +64,9 @@ function* eventsOf({ progress, usage, choices, timings }) {
   if (usage) yield { kind: "usage", usage };
   const [choice] = choices;
   if (!choice) return;
-  const { reasoning_content: thinking, content: text, boxes, points, fields, rows } = choice.delta;
+  const { reasoning_content: thinking, content: text, boxes, points, located_in: size, fields, rows } = choice.delta;
   if (thinking) yield { kind: "thinking", text: thinking };
   if (text) yield { kind: "text", text };
-  if (boxes) yield { kind: "boxes", boxes, points: points ?? [] };
+  if (boxes) yield { kind: "boxes", boxes, points: points ?? [], size };
   if (choice.finish_reason) yield { kind: "end", reason: choice.finish_reason, timings, fields, rows };
 }

@@ -296,8 +296,8 @@ def test_a_torn_answer_says_so_and_keeps_what_came(page: Page, script: Script) -
 @needs_chromium
 def test_a_file_that_is_no_picture_is_told_and_harms_nothing(page: Page) -> None:
     opened(page)
-    drop(page, b"%PDF-1.7", name="paper.pdf", type="application/pdf")
-    expect(page.locator("#notice")).to_have_text("paper.pdf is no picture.")
+    drop(page, b"PK", name="paper.docx", type="application/msword")
+    expect(page.locator("#notice")).to_have_text("paper.docx is no picture, PDF or video.")
     drop(page, b"nothing of a picture", name="broken.png")
     expect(page.locator(".chip")).to_have_attribute("data-state", "failed")
     expect(page.locator(".chip .state")).to_contain_text("not a picture")

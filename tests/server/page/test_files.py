@@ -13,8 +13,10 @@ from gguf_vl.server import page_files
 from tests.server.conftest import Serve
 from tests.server.page.browser import needs_chromium
 
-MOST_BYTES = 150_000
-"""What the page may weigh, and the description of the interfaces, which is another, not beside it."""
+MOST_BYTES = 160_000
+"""What the page may weigh, and the description of the interfaces, which is another, not beside it. It was 150,000
+before documents and videos, which took 4,000 where no style, symbol or function was left unused.
+"""
 
 
 def fetched(address: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
