@@ -28,8 +28,13 @@ class Preset:
     name: str
     title: str
     hint: str
-    task: Task
+    task_name: str
     select: str = ""
+
+    @property
+    def task(self) -> Task:
+        """What is asked for. All tasks are read for it: not before the first screen is drawn."""
+        return shipped()[self.task_name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ def presets() -> tuple[Preset, ...]:
 
 
 def _preset(*, task: str, **more: str) -> Preset:
-    return Preset(task=shipped()[task], **more)
+    return Preset(task_name=task, **more)
 
 
 def tasks() -> tuple[Mapping[str, Task], str]:

@@ -265,11 +265,13 @@ def _few(frames: Iterable[Drawn]) -> Iterable[Drawn]:
 _PEAK = """
 import resource, sys
 from pathlib import Path
+import psutil
 from gguf_vl.media.video import load_clip
 from gguf_vl.types import PictureLimits
 clip = load_clip(Path(sys.argv[1]), PictureLimits(16, 1024), 6000)
-peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)]
-print(len(clip.steps), max(peaks) * 1024)
+# this one's own maximum would be that of who began it
+reader = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+print(len(clip.steps), max(reader, psutil.Process().memory_info().rss))
 """
 
 # --- shape

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,7 @@ from typing import Self
 GGUF_VL = (sys.executable, "-P", "-m", "gguf_vl")
 ROOT = Path(__file__).parents[2]
 IN_TIME_S = 20
+_NUMBERS = count()
 
 
 class Pane:
@@ -28,7 +30,7 @@ class Pane:
         size: tuple[int, int] = (100, 30),
         environment: Mapping[str, str | None] | None = None,
     ) -> None:
-        self._socket = folder / "tmux"
+        self._socket = folder / f"tmux{next(_NUMBERS)}"  # the server before may be ending still
         told = {"PYTHONPATH": str(ROOT), "COLUMNS": None, "LINES": None, **(environment or {})}
         unset = [word for name, value in told.items() if value is None for word in ("-u", name)]
         setting = [f"{name}={value}" for name, value in told.items() if value is not None]
