@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "pocket"))
 
 from evaluate import Asker, box_of, examples, gguf_vl_asker, iou
 
-ASKED = 30
+ASKED = 20
 """Per kind and language; every second question stands before its picture."""
 FLOORS = {
     "colour": 0.97,
