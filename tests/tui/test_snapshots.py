@@ -1,12 +1,15 @@
-"""Every screen but the picker, which shows where this checkout is, as a picture: three sizes, light and dark.
+"""Every screen as a picture: three sizes, light and dark.
 
 After a change of looks: scripts/test -n 0 tests/tui/test_snapshots.py --snapshot-update, and look at what has changed.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,6 +100,15 @@ async def commands(stage: Stage) -> None:
     await stage.type("/s")
 
 
+async def picker(stage: Stage) -> None:
+    """Pictures to choose from, one marked, with a preview."""
+    await stage.pilot.press("ctrl+g")
+    await stage.until(lambda: "shapes.png" in stage.text())
+    await stage.type("shapes")
+    await stage.pilot.press("space")
+    await stage.until(lambda: "384×288" in stage.text())
+
+
 async def models(stage: Stage) -> None:
     """What is here and what could be."""
     await stage.pilot.press("ctrl+l")
@@ -155,6 +167,7 @@ SCREENS: dict[str, tuple[Play, Script]] = {
     "branches": (branches, [Text("Once more."), DONE]),
     "stopped": (stopped, [Text("It is a long "), Waits(), DONE]),
     "commands": (commands, [DONE]),
+    "picker": (picker, [DONE]),
     "models": (models, [DONE]),
     "machine": (machine, [DONE]),
     "keys": (keys, [DONE]),
@@ -169,9 +182,19 @@ SCREENS: dict[str, tuple[Play, Script]] = {
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("screen", SCREENS)
 def test_screen(
-    snap_compare: Any, monkeypatch: pytest.MonkeyPatch, screen: str, size: tuple[int, int], theme: str
+    snap_compare: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    person: Path,
+    screen: str,
+    size: tuple[int, int],
+    theme: str,
 ) -> None:
-    monkeypatch.chdir(SHAPES.parent)
+    pictures = person / "Pictures"
+    (pictures / "Holidays").mkdir(parents=True)
+    for name in ("shapes.png", "shapes 2.png", "图.png"):
+        shutil.copy(SHAPES, pictures / name)
+        os.utime(pictures / name, (NOON, NOON))
+    monkeypatch.chdir(pictures)
     play, script = SCREENS[screen]
     app = GgufVlApp(Settings(theme=theme), History(), make=playing(script))
 
