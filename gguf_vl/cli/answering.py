@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from gguf_vl.cli.status import Status
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from gguf_vl.tasks.results import Result
     from gguf_vl.tasks.task import Task
     from gguf_vl.types import Finished, Picture, Request
+
+
+_COMMANDS = {code: "?" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Answering:
         if not streams:
             text = results.as_csv(result.rows) if as_csv else results.as_text(self.task, result)
             if text:
-                print(text.rstrip("\n"))
+                print(_for(sys.stdout, text.rstrip("\n")))
             elif self.task.shown in ("boxes", "points"):
                 print("Nothing was found.", file=sys.stderr)
         elif not answer.endswith("\n"):
@@ -86,13 +89,13 @@ class Answering:
         for event in answer_blocking(self.engine, self.request, at_frame):
             self._show_progress(event)
             if isinstance(event, Thinking) and thinking_shown:
-                sys.stderr.write(f"\x1b[2m{event.text}\x1b[0m")
+                sys.stderr.write(f"\x1b[2m{_for(sys.stderr, event.text)}\x1b[0m")
                 sys.stderr.flush()
             elif isinstance(event, Text):
                 answer += event.text
                 n_pieces += 1
                 if streams:
-                    sys.stdout.write(event.text)
+                    sys.stdout.write(_for(sys.stdout, event.text))
                     sys.stdout.flush()
                 else:
                     self.status.show(f"writing … {n_pieces} tokens")
@@ -128,3 +131,8 @@ class Answering:
                     self.status.clear()
             case _:
                 self.status.clear()
+
+
+def _for(stream: TextIO, text: str) -> str:
+    """What a model wrote, as it is for a file or a program; a terminal must not take any of it for a command."""
+    return text.translate(_COMMANDS) if stream.isatty() else text

@@ -164,14 +164,14 @@ def _export_json(history: History, ids: list[int], file: Path | None) -> None:
     import json as plain
 
     from gguf_vl.chat.export import json
-    from gguf_vl.store.disk import telling
+    from gguf_vl.store.disk import replace_text, telling
 
     text = plain.dumps(json.export(history, ids), ensure_ascii=False, indent=1)
     if file is None:
         print(text)
         return
     with telling(file, "written"):
-        file.write_text(text + "\n", encoding="utf-8")
+        replace_text(file, text + "\n")
     print(harmless(f"{file}: chats {', '.join(map(str, ids))}"), file=sys.stderr)
 
 

@@ -50,6 +50,16 @@ def telling(path: Path, done: str) -> Iterator[None]:
         raise GgufVlError(f"{shown(path)} cannot be {done}: {why}.", fix) from error
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a file, or leave the one that is there as it was. Raises `OSError`."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
 def sync(path: Path) -> None:
     """Make a file's bytes, or the names in a folder, outlive a power cut, where the system lets that be asked for."""
     if hasattr(os, "O_DIRECTORY"):

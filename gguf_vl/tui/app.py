@@ -16,6 +16,7 @@ from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
+from textual.worker import WorkerFailed
 
 from gguf_vl.chat.history import History
 from gguf_vl.chat.presets import presets, tasks
@@ -103,7 +104,12 @@ class GgufVlApp(App[None]):
         log.stop()
 
     def _handle_exception(self, error: Exception) -> None:
-        """End, as Textual does, and keep why: `open_app` says it when the terminal is as it was."""
+        """End, as Textual does, and keep why: `open_app` says it when the terminal is as it was. What fails for a known
+        reason in a worker, as at a full disk, ends nothing.
+        """
+        if isinstance(error, WorkerFailed) and isinstance(error.error, GgufVlError):
+            self.complain(error.error)
+            return
         if self.crash is None:
             self.crash = error
             logging.getLogger("gguf_vl").critical("the terminal UI ended", exc_info=error)

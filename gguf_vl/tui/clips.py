@@ -33,9 +33,11 @@ def attach_video(history: History, chat_id: int, file: Path) -> Attachment:
     what `load_clip` raises, also where PyAV is not there: nothing is attached then.
     """
     from gguf_vl.media.video import Frames, load_clip
+    from gguf_vl.store.disk import telling
     from gguf_vl.types import PictureLimits
 
-    n_bytes = file.stat().st_size
+    with telling(file, "read"):
+        n_bytes = file.stat().st_size
     if n_bytes > MOST_BYTES:
         raise UsageError(
             f"{file.name} has {n_bytes >> 20:,} MiB, and a chat keeps videos of {MOST_BYTES >> 20} MiB at most.",

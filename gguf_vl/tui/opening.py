@@ -35,6 +35,8 @@ def open_app(settings: Settings) -> int:
             typed=terminal.typed,
         )
         app.run()
+        if isinstance(app.crash, GgufVlError):
+            raise app.crash
         if app.crash:
             raise GgufVlError(
                 f"The chat ended by a mistake of its own: {type(app.crash).__name__}: {app.crash}",

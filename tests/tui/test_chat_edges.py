@@ -232,3 +232,95 @@ async def test_a_click_on_a_message_leaves_the_prompt_to_be_typed_in() -> None:
         await stage.type("describe")
         assert stage.prompt.text == "describe"
         assert len(stage.turns) == 2
+
+
+def failing(*_: Any, **__: Any) -> Any:
+    raise GgufVlError("The disk is full.", "Make room.")
+
+
+async def test_what_was_changed_in_an_edit_is_the_chats_draft_when_it_is_left() -> None:
+    async with talking(playing(text("one"))) as stage:
+        await stage.answer_to("Q")
+        before = stage.app.chat.chat_id
+        await stage.pilot.press("up", "up", "e")
+        await stage.until(lambda: stage.prompt.text == "Q")
+        await stage.type(" and more")
+        await stage.pilot.press("ctrl+n")
+        await stage.until(lambda: stage.app.chat.chat_id != before)
+        assert stage.prompt.text == ""
+        assert stage.app.history.draft(before).text == "Q and more"
+
+
+async def test_an_edit_that_cannot_be_kept_stays_in_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with talking(playing(text("one"))) as stage:
+        await stage.answer_to("Q")
+        await stage.pilot.press("up", "up", "e")
+        await stage.until(lambda: stage.prompt.text == "Q")
+        await stage.type("!")
+        monkeypatch.setattr(stage.app.history, "edit", failing)
+        await stage.pilot.press("enter")
+        await stage.until(lambda: any("The disk is full" in line for line in said(stage.app)))
+        assert stage.prompt.text == "Q!"
+        assert stage.prompt.has_class("editing")
+
+
+async def test_words_of_a_command_that_fails_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with talking(playing()) as stage:
+        monkeypatch.setattr(stage.app.history, "set_system", failing)
+        stage.prompt.text = "/system\nBe brief."
+        await stage.pilot.press("enter")
+        await stage.until(lambda: any("The disk is full" in line for line in said(stage.app)))
+        assert stage.prompt.text == "/system Be brief."
+
+
+async def test_a_home_that_there_is_not_ends_nothing() -> None:
+    async with talking(playing()) as stage:
+        stage.prompt.text = "/picture ~nobody-of-that-name/x.png"
+        await stage.pilot.press("enter")
+        await stage.until(lambda: bool(said(stage.app)))
+        assert stage.app.is_running
+
+
+async def test_a_question_does_not_go_without_its_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = asyncio.Event()
+    from gguf_vl.tui.screens import chat
+
+    async def in_vain(*_: Any, **__: Any) -> Any:
+        await read.wait()
+        raise GgufVlError("broken.png is torn.", "Take another.")
+
+    monkeypatch.setattr(chat, "attach", in_vain)
+    async with talking(playing(text("one"))) as stage:
+        stage.app.chat.bring(SHAPES)
+        await stage.until(lambda: "reading pictures" in stage.text())
+        await stage.ask("What?")
+        await stage.pilot.pause()
+        read.set()
+        await stage.until(lambda: any("torn" in line for line in said(stage.app)))
+        await stage.pilot.pause()
+        assert not stage.turns
+        assert stage.prompt.text == "What?"
+
+
+async def test_a_history_that_fails_at_a_click_or_a_search_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with talking(playing(text("one"), text("two"))) as stage:
+        await stage.answer_to("Q")
+        await stage.pilot.press("up", "r")
+        await stage.until(lambda: stage.turns[-1].of == 2)
+        await stage.idle()
+        monkeypatch.setattr(stage.app.history, "choose", failing)
+        monkeypatch.setattr(stage.app.history, "search", failing)
+        stage.views[-1].action_before()
+        await stage.until(lambda: len(said(stage.app)) == 1)
+        stage.app.search("one")
+        await stage.until(lambda: len(said(stage.app)) == 2)
+        assert stage.app.is_running
+
+
+async def test_where_nothing_can_be_written_the_chats_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    with History() as history:
+        history.question(history.new_chat().id, None, "Of yesterday")
+    monkeypatch.setattr(History, "new_chat", failing)
+    async with talking(playing()) as stage:
+        await stage.until(lambda: "Of yesterday" in stage.text())
+        assert any("The disk is full" in line for line in said(stage.app))

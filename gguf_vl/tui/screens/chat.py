@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from contextlib import suppress
 from dataclasses import replace
@@ -86,7 +87,13 @@ class ChatScreen(TaskScreen):
         """Show the chat that was left in the middle of something, else a new one."""
         prompt = self.query_one(Prompt)
         typed, history = self._typed + prompt.text, self.app.history
-        await self._show(self._left_off() or history.new_chat().id)
+        try:
+            await self._show(self._left_off() or history.new_chat().id)
+        except GgufVlError as error:  # a full disk, say: what is there can be read nevertheless
+            self.complain(error)
+            with self.complaining():
+                for chat in history.chats(limit=1):
+                    await self._show(chat.id)
         if typed:
             prompt.insert(typed)
 
@@ -150,7 +157,7 @@ class ChatScreen(TaskScreen):
         if chat_id == self.chat_id:
             return
         if self.editing:
-            self.leave_edit()
+            self.leave_edit(keep=self.query_one(Prompt).text != self.editing.text)  # what was changed is a draft then
         self.preparing.stop()
         history, prompt = self.app.history, self.query_one(Prompt)
         if self.chat_id >= 0:
@@ -180,7 +187,7 @@ class ChatScreen(TaskScreen):
         text = message.text.strip()
         with self.complaining():
             if re.match(r"/\w+(\s|$)", text):
-                self._command(*text[1:].partition(" ")[::2])
+                self._command(*re.split(r"\s+|$", text[1:], maxsplit=1))
             elif self._n_brought:
                 self._sends_then = True
                 self.notify("The question goes when its picture is read.")
@@ -214,10 +221,14 @@ class ChatScreen(TaskScreen):
             case "model", _ if words:
                 self.app.switch_model(words)
             case "system", _ if words:
-                self.app.history.set_system(self.chat_id, words)
+                try:
+                    self.app.history.set_system(self.chat_id, words)
+                except GgufVlError:
+                    prompt.write(f"/system {words}")
+                    raise
                 self.notify("The system prompt of this chat is set.")
             case "picture", _ if words:
-                self.bring(words if _URL.fullmatch(words) else Path(words.strip("'\"")).expanduser())
+                self.bring(words if _URL.fullmatch(words) else Path(os.path.expanduser(words.strip("'\""))))
             case "search", _ if words:
                 self.app.search(words)
             case "model", _:
@@ -290,15 +301,22 @@ class ChatScreen(TaskScreen):
     @work
     async def bring(self, *sources: str | Path | bytes) -> None:
         """Attach pictures and videos to the question, and begin to encode them."""
+        if self.editing:
+            what = "A picture cannot join a message that is being edited."
+            self.complain(UsageError(what, "Send the edit, or leave it with Esc, first."))
+            return
         chat_id, offline = self.chat_id, self.app.settings.offline
         self._n_brought += 1
         self.tell_state()
         for source in sources:
-            with self.complaining():
+            try:
                 for each in await self._with_pages(source):
                     await attach(self.app.history, chat_id, each, "clipboard.png", offline=offline)
                     if chat_id == self.chat_id:
                         self._show_chips()
+            except GgufVlError as error:
+                self.complain(error)
+                self._sends_then = False  # not without its picture
         self._n_brought -= 1
         self.tell_state()
         if self._sends_then and not self._n_brought:
@@ -318,6 +336,7 @@ class ChatScreen(TaskScreen):
         if n_pages == 1:
             return [source]
         numbers = await self.app.push_screen_wait(PagesScreen(source.name, n_pages))
+        self._sends_then = self._sends_then and bool(numbers)
         return [f"{source}#{number}" for number in numbers or ()]
 
     @work

@@ -46,6 +46,7 @@ def write_chat(history: History, chat: Chat, kind: Kind, folder: Path) -> Path:
     from gguf_vl.chat.export import html, markdown
     from gguf_vl.chat.export import json as plain
     from gguf_vl.chat.export.naming import unused
+    from gguf_vl.store.disk import replace_text
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +57,7 @@ def write_chat(history: History, chat: Chat, kind: Kind, folder: Path) -> Path:
         else:
             data = plain.export(history, [chat.id])
             path, text = unused(folder, chat.title, ".json"), json.dumps(data, ensure_ascii=False)
-        path.write_text(text, encoding="utf-8")
+        replace_text(path, text)
     except OSError as error:
         what = f"Nothing was written to {folder}: {error.strerror}."
         raise UsageError(what, "Name a folder that can be written to.") from error

@@ -113,7 +113,8 @@ class TurnScreen(Screen[None]):
     def on_turn_view_go_on_asked(self, message: TurnView.GoOnAsked) -> None:
         """Continue, or answer again."""
         turn = message.turn
-        self._answer(self.app.history.turn(turn.parent_id or -1) if message.anew else turn)
+        with self.complaining():
+            self._answer(self.app.history.turn(turn.parent_id or -1) if message.anew else turn)
 
     def _answer(self, turn: Turn) -> None:
         if self.app.answers.is_running(self.chat_id):
@@ -140,20 +141,23 @@ class TurnScreen(Screen[None]):
         prompt.add_class("editing")
         prompt.write(chosen.turn.text)
 
-    def leave_edit(self) -> None:
-        """Leave the turn as it is."""
+    def leave_edit(self, *, keep: bool = False) -> None:
+        """Leave the turn as it is; with `keep` what was written stays in the prompt."""
         prompt = self.query_one(Prompt)
         self.editing = None
         prompt.border_title = None
         prompt.remove_class("editing")
-        prompt.text = ""
+        if not keep:
+            prompt.text = ""
 
     def finish_edit(self, text: str) -> None:
         """Make the branch, and have a question answered."""
         before = self.editing
-        self.leave_edit()
-        if before and text and text != before.text:
+        if not before or not text or text == before.text:
+            self.leave_edit()
+        else:
             turn = self.app.history.edit(before.id, text)
+            self.leave_edit()
             if turn.role == "user":
                 self.app.answers.begin(turn)
             self.open(self.chat_id)
@@ -167,7 +171,8 @@ class TurnScreen(Screen[None]):
 
     def on_turn_view_branch_asked(self, message: TurnView.BranchAsked) -> None:
         """An arrow was clicked."""
-        self._to_branch(message.turn, message.step)
+        with self.complaining():
+            self._to_branch(message.turn, message.step)
 
     def _to_branch(self, turn: Turn, step: int) -> None:
         branches = self.app.history.siblings(turn.id)
@@ -238,5 +243,6 @@ class TurnScreen(Screen[None]):
     def action_undo(self) -> None:
         """Take the last deletion back."""
         if self.undoable[self.chat_id]:
-            self.undoable[self.chat_id].pop()()
+            self.undoable[self.chat_id][-1]()
+            self.undoable[self.chat_id].pop()
             self.open(self.chat_id)
