@@ -137,6 +137,11 @@ async def test_no_more_pictures_are_taken_than_are_answered_at_once_and_a_few_ah
     await engine.close()
 
 
+def held() -> set[int]:
+    """The pictures in memory, by their ids."""
+    return {id(each) for each in gc.get_objects() if isinstance(each, Picture) and each.width > 32}
+
+
 async def test_no_more_pictures_are_in_memory_than_are_under_way(tmp_path: Path) -> None:
     draw(tmp_path, 60, size=64)
 
@@ -149,9 +154,9 @@ async def test_no_more_pictures_are_in_memory_than_are_under_way(tmp_path: Path)
         return Forgets([text("fine")])
 
     engine = Engine(replace(SETTINGS, n_seq_max=2), connect=connect)
-    most = 0
+    most, of_others = 0, held()
     async for _ in answered(engine, job(), each(tmp_path / f"{n}.png" for n in range(60))):
-        most = max(most, sum(isinstance(each, Picture) and each.width > 32 for each in gc.get_objects()))
+        most = max(most, len(held() - of_others))
     await engine.close()
     assert 0 < most <= 20  # a few under way, and those that were told of a moment ago; never all 60
 

@@ -114,7 +114,7 @@ async def test_without_pyav_and_for_one_too_large_there_is_a_line_and_no_chip(
         (hidden / "av.py").write_text("raise ImportError('no av')")
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(hidden), *sys.path]))
         stage.app.chat.bring(video)
-        await stage.until(lambda: "gguf-vl[video]" in told(stage.app))
+        await stage.until(lambda: "-m pip install" in told(stage.app))
         assert not stage.app.chat.query(Chip)
 
 
