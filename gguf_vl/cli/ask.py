@@ -14,6 +14,7 @@ import typer
 
 from gguf_vl.cli import options
 from gguf_vl.errors import GgufVlError, UsageError
+from gguf_vl.media.endings import PICTURES, VIDEOS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 _DRAWN = (".png", ".jpg", ".jpeg", ".webp")
-_PICTURE_NAME = re.compile(r"\S+\.(png|jpe?g|webp|gif|bmp|tiff?|avif|heic|heif|pdf|mp4|mov|mkv|webm)(#[\d,-]+)?", re.I)
+_PICTURE_NAME = re.compile(rf"\S+({'|'.join(map(re.escape, PICTURES | VIDEOS))})(#[\d,-]+)?", re.I)
 """Of a word that is no file, this one was meant as one."""
 
 

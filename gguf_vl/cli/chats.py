@@ -148,7 +148,7 @@ def import_(
 def _export(history: History, chat_id: int, form: Form, folder: Path) -> Path:
     from gguf_vl.chat.export import html, markdown
     from gguf_vl.chat.export.naming import unused
-    from gguf_vl.store.disk import telling
+    from gguf_vl.store.disk import replace_text, telling
 
     if form is Form.MARKDOWN:
         return markdown.export(history, chat_id, folder)
@@ -156,7 +156,7 @@ def _export(history: History, chat_id: int, form: Form, folder: Path) -> Path:
     with telling(folder, "written"):
         folder.mkdir(parents=True, exist_ok=True)
         path = unused(folder, history.chat(chat_id).title, ".html")
-        path.write_text(page, encoding="utf-8")
+        replace_text(path, page)
     return path
 
 

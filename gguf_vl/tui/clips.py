@@ -12,9 +12,6 @@ from gguf_vl.errors import InvalidPicture, UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .flv .ogv .wmv".split())
-"""What is listed among pictures, in lower case (as `tasks.batch.inputs.CLIPS`, which would bring Pillow with it)."""
-
 MOST_BYTES = 512 * 2**20
 """Of a video that a chat keeps a copy of."""
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gguf_vl.chat.presets import presets, tasks
+from gguf_vl.media.endings import PICTURES, VIDEOS
 from gguf_vl.tui.actions import BY_SLASH
-from gguf_vl.tui.clips import SUFFIXES as CLIPS
 
-PICTURE_SUFFIXES = CLIPS | frozenset(".jpg .jpeg .jpe .png .webp .gif .bmp .tif .tiff .avif .heic .heif .pdf".split())
+PICTURE_SUFFIXES = PICTURES | VIDEOS | {".jpe"}
 MOST = 50
 _AT = re.compile(r"""(?:^|\s)@(?:"([^"\n]*)|(\S*))$""")
 _TASK = re.compile(r"/task +([\w-]*)", re.IGNORECASE)

@@ -9,14 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gguf_vl.errors import MissingOrInvalid
+from gguf_vl.media.endings import PICTURES, VIDEOS
 from gguf_vl.media.pdf import split_pages
 from gguf_vl.media.sources import on_one_line
-
-SUFFIXES = frozenset(".jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif .heic .heif .pdf".split())
-"""What counts as a picture or a document in a folder; a file that is named is taken whatever its name."""
-
-CLIPS = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .flv .ogv .wmv".split())
-"""What counts as a video there. A file .ts is TypeScript as often as a video."""
 
 
 class Inputs:
@@ -30,7 +25,7 @@ class Inputs:
     def __init__(self, words: Sequence[str], listed: Sequence[str] = (), *, clips: bool = False) -> None:
         self._words = words
         self._listed = listed
-        self._suffixes = SUFFIXES | CLIPS if clips else SUFFIXES
+        self._suffixes = PICTURES | VIDEOS if clips else PICTURES
 
     @property
     def can_grow(self) -> bool:

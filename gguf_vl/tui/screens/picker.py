@@ -22,11 +22,11 @@ from textual.timer import Timer
 from textual.widgets import Input, Label, OptionList
 from textual.widgets.option_list import Option
 
-from gguf_vl.tui.clips import SUFFIXES as CLIPS
+from gguf_vl.media.endings import PICTURES, VIDEOS
 from gguf_vl.tui.clips import strip
 from gguf_vl.tui.widgets.picture import PictureView
 
-SUFFIXES = CLIPS | frozenset(".jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif .heic .heif .pdf".split())
+SUFFIXES = PICTURES | VIDEOS
 """What is listed, in lower case; what a file really is shows when it is opened."""
 
 _NARROW = 80
@@ -319,7 +319,7 @@ class PicturePicker(ModalScreen[list[Path] | None]):
         file = entry.path if entry and not entry.is_folder else None
         if file != self._previewed:
             self._previewed = file
-            is_clip = file is not None and file.suffix.lower() in CLIPS
+            is_clip = file is not None and file.suffix.lower() in VIDEOS
             view.show(partial(strip, file) if file and is_clip else file, file.name if file else "")
         self._say_about()
 
@@ -332,7 +332,7 @@ class PicturePicker(ModalScreen[list[Path] | None]):
             about = view.problem
         elif entry.path.suffix.lower() == ".pdf":
             about = f"first page · {_size(entry.n_bytes)}"
-        elif entry.path.suffix.lower() in CLIPS:
+        elif entry.path.suffix.lower() in VIDEOS:
             about = f"video · {_size(entry.n_bytes)}"
         else:
             pixels = f"{view.pixels[0]}×{view.pixels[1]} · " if view.pixels else ""
