@@ -80,13 +80,14 @@ class ChatScreen(TaskScreen):
         self.preparing = Preparing(app.history, app.model, lambda: app.settings, self.query_one(Chips).of)
         keys = [f"[@click=screen.preset({n})][b]{PRESET_KEYS[n].upper()}[/] {each.slash}[/]" for n, each in _first()]
         self.query_one("#presets", Static).update("  ".join(keys))
-        self.query_one(Prompt).focus()
+        prompt = self.query_one(Prompt)
+        prompt.insert(self._typed)
+        prompt.focus()
         self.call_after_refresh(self._begin)
 
     async def _begin(self) -> None:
         """Show the chat that was left in the middle of something, else a new one."""
-        prompt = self.query_one(Prompt)
-        typed, history = self._typed + prompt.text, self.app.history
+        history = self.app.history
         try:
             await self._show(self._left_off() or history.new_chat().id)
         except GgufVlError as error:  # a full disk, say: what is there can be read nevertheless
@@ -94,8 +95,6 @@ class ChatScreen(TaskScreen):
             with self.complaining():
                 for chat in history.chats(limit=1):
                     await self._show(chat.id)
-        if typed:
-            prompt.insert(typed)
 
     def _left_off(self) -> int | None:
         """The chat whose answer was being written when the program was killed, else the one with something unsent."""
@@ -160,12 +159,14 @@ class ChatScreen(TaskScreen):
             self.leave_edit(keep=self.query_one(Prompt).text != self.editing.text)  # what was changed is a draft then
         self.preparing.stop()
         history, prompt = self.app.history, self.query_one(Prompt)
+        typed = prompt.text if self.chat_id < 0 else ""  # before there was a chat
         if self.chat_id >= 0:
             with suppress(ChatNotFound):
                 history.set_draft(self.chat_id, prompt.text)
         self.chat_id, self._kept = chat_id, history.draft(chat_id).text
         self.begun_with = history.chat(chat_id).preset if self._kept else None
         prompt.turn_to(self._kept)
+        prompt.insert(typed)
         self._show_chips()
 
     # --- what is being written
