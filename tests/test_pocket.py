@@ -14,19 +14,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "pocket"))
 
 from evaluate import Asker, box_of, examples, gguf_vl_asker, iou
 
-ASKED = 20
-"""Per kind and language; every second question stands before its picture."""
-FLOORS = {
-    "colour": 0.97,
-    "shape": 0.97,
-    "count": 0.95,
-    "count kind": 0.95,
-    "place": 0.92,
-    "absent": 0.92,
-    "which": 0.92,
-    "follow-up": 0.92,
-    "else": 0.95,
-}
+KINDS = ("colour", "shape", "count", "count kind", "place", "absent", "which", "follow-up", "else")
+ASKED = 8
+"""Per kind and language, of all sizes; every second question stands before its picture. How often it is right of
+hundreds is what `scripts/pocket/evaluate.py` measures; a picture that is encoded or placed wrongly shows in a few."""
+WRONG = 1
+"""Of the questions of a kind, in both languages together."""
 BOX_IOU = 0.75
 TEXT = 0.65
 """Not there yet: 0.85 of the words of up to four characters is what pocket is to reach. This holds what it has."""
@@ -50,10 +43,10 @@ def answers(asker: Asker, kind: str, language: str) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("kind", FLOORS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_pocket_answers_rightly_in_both_languages_before_and_after_the_picture(asker: Asker, kind: str) -> None:
     both = answers(asker, kind, "en") + answers(asker, kind, "zh")
-    assert sum(answer == right for answer, right in both) / len(both) >= FLOORS[kind]
+    assert [(answer, right) for answer, right in both if answer != right][WRONG:] == []
 
 
 def test_pocket_boxes_what_it_is_asked_to_locate(asker: Asker) -> None:

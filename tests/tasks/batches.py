@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def whole_lines(path: Path) -> int:
 def until_lines(running: subprocess.Popen[bytes], path: Path, n: int) -> None:
     """Wait until a batch has written so many, or has ended."""
     while whole_lines(path) < n and running.poll() is None:
-        pass
+        time.sleep(0.01)
 
 
 def job(prompt: str = PROMPT, **of_task: Any) -> Job:

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from textual import events
+from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from gguf_vl.chat.history import History
@@ -60,9 +62,11 @@ class Stage:
         return list(self.app.chat.query(TurnView))
 
     async def type(self, text: str) -> None:
-        """Press a key for each character."""
-        names = {" ": "space", "\n": "ctrl+j", "?": "question_mark", "/": "slash", "@": "at", ".": "full_stop"}
-        await self.pilot.press(*(names.get(char, char) for char in text))
+        """Press a key for each character, all at once: the pilot would wait for rest twice behind each."""
+        for char in text:
+            key = "ctrl+j" if char == "\n" else char if char.isalnum() else _character_to_key(char)
+            self.app.post_message(events.Key(key, char))
+        await self.pilot.pause()
 
     async def ask(self, text: str) -> None:
         """Type a question and send it."""

@@ -155,7 +155,8 @@ async def test_in_the_whole_app_a_setting_holds_for_the_next_answer() -> None:
     async with talking(playing()) as stage:
         await stage.pilot.press("f9")
         await stage.until(lambda: isinstance(stage.app.screen, SettingsScreen))
-        await stage.type("/seed")
+        await stage.pilot.press("slash")
+        await stage.type("seed")
         await stage.pilot.press("enter", "enter")
         await stage.type("42")
         await stage.pilot.press("enter")
