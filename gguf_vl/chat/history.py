@@ -17,7 +17,7 @@ from gguf_vl.chat.instances import Instance
 from gguf_vl.chat.pictures import Pictures
 from gguf_vl.chat.rows import Rows, as_json, no_attachment, no_chat, no_turn
 from gguf_vl.chat.turns import Attachment, Chat, Draft, Hit, State, Turn
-from gguf_vl.errors import UsageError
+from gguf_vl.errors import ChatNotFound, UsageError
 
 if TYPE_CHECKING:
     from gguf_vl.types import Timings, Usage
@@ -61,10 +61,12 @@ class History:
 
     # --- chats ------------------------------------------------------------------------------------------------------
 
-    def chats(self, *, limit: int | None = None) -> list[Chat]:
-        """Pinned ones first, then the latest; deleted ones, and those without title, turns and draft, are left out."""
+    def chats(self, *, limit: int | None = None, deleted: bool = False) -> list[Chat]:
+        """Pinned ones first, then the latest, or those that are deleted, the latest deleted first. Those without title,
+        turns and draft are left out.
+        """
         with self.reading() as rows:
-            return rows.chats(limit)
+            return rows.chats(limit, deleted=deleted)
 
     def chat(self, chat_id: int) -> Chat:
         """One chat."""
@@ -130,12 +132,15 @@ class History:
         with self.writing() as rows:
             _set(rows, chat_id, deleted_at=time.time())
 
-    def restore_chat(self, chat_id: int) -> None:
-        """Bring a deleted chat back."""
+    def restore_chats(self, *chat_ids: int) -> list[Chat]:
+        """Bring deleted chats back, all of them or none; one that is not deleted stays as it is."""
         with self.writing() as rows:
-            done = rows.connection.execute("UPDATE chat SET deleted_at = NULL WHERE id = ?", (chat_id,))
-            if not done.rowcount:
-                raise no_chat(chat_id)
+            for chat_id in chat_ids:
+                done = rows.connection.execute("UPDATE chat SET deleted_at = NULL WHERE id = ?", (chat_id,))
+                if not done.rowcount:
+                    what = f"There is no chat {chat_id}; one that is deleted is kept for 30 days."
+                    raise ChatNotFound(what, "See `gguf-vl chats list --deleted`.")
+            return [rows.chat(chat_id) for chat_id in chat_ids]
 
     # --- turns ------------------------------------------------------------------------------------------------------
 

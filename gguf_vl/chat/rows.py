@@ -40,11 +40,13 @@ class Rows:
     connection: sqlite3.Connection
     pictures: Path
 
-    def chats(self, limit: int | None) -> list[Chat]:
-        """Those that hold something or were given a title, pinned ones first, then the latest."""
-        order = "ORDER BY pinned DESC, updated DESC, chat.id DESC"
+    def chats(self, limit: int | None, *, deleted: bool = False) -> list[Chat]:
+        """Those that hold something or were given a title: pinned ones first, then the latest; or the deleted ones, the
+        latest deleted first.
+        """
+        order = f"ORDER BY {'deleted_at DESC' if deleted else 'pinned DESC, updated DESC'}, chat.id DESC"
         query = f"""{_CHATS} WHERE chat.id IN (
-            SELECT chat.id FROM chat WHERE deleted_at IS NULL AND (draft <> '' OR title IS NOT NULL
+            SELECT chat.id FROM chat WHERE deleted_at IS {"NOT" * deleted} NULL AND (draft <> '' OR title IS NOT NULL
                 OR EXISTS (SELECT 1 FROM turn WHERE chat_id = chat.id AND deleted_with IS NULL)
                 OR EXISTS (SELECT 1 FROM attachment
                     WHERE chat_id = chat.id AND turn_id IS NULL AND detached_at IS NULL))
@@ -200,7 +202,9 @@ def _timings(text: str) -> Timings:
 
 def no_chat(chat_id: int) -> ChatNotFound:
     """The error for a chat that is not there."""
-    return ChatNotFound(f"There is no chat {chat_id}, or it is deleted.", "See `gguf-vl chats list`.")
+    return ChatNotFound(
+        f"There is no chat {chat_id}, or it is deleted.", "See `gguf-vl chats list`, also with --deleted."
+    )
 
 
 def no_turn(turn_id: int) -> ChatNotFound:
@@ -234,6 +238,7 @@ def _chat(row: sqlite3.Row) -> Chat:
         preset=row["preset"],
         n_turns=row["n_turns"],
         titled=bool(row["title"]),
+        deleted=row["deleted_at"],
     )
 
 

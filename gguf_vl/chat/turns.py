@@ -68,7 +68,7 @@ class Chat:
 
     `title` is the person's where `titled`, else the beginning of the first question, else "New chat". `created` and
     `updated`, when its last turn came or changed, are seconds since 1970. `sampling` has the fields of `Sampling` that
-    were set. `n_turns` counts the turns of all branches.
+    were set. `n_turns` counts the turns of all branches. `deleted` is when it was, seconds since 1970 too.
     """
 
     id: int
@@ -82,6 +82,7 @@ class Chat:
     preset: str | None
     n_turns: int
     titled: bool = False
+    deleted: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gguf_vl.chat.history import History
     from gguf_vl.chat.turns import Chat, Hit, Turn
 
-app = typer.Typer(help="List, search, export and import chats.")
+app = typer.Typer(help="List, search, export, import and restore chats.")
 app.callback(invoke_without_command=True)(options.help_without_verb)
 
 
@@ -35,19 +35,26 @@ Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so ma
 
 @app.command("list")
 def list_chats(
-    limit: Limit = None, as_json: Json = False, offline: options.Offline = False, debug: options.Debug = False
+    deleted: Annotated[
+        bool, typer.Option("--deleted", help="Those deleted in the last 30 days, and when; the latest first.")
+    ] = False,
+    limit: Limit = None,
+    as_json: Json = False,
+    offline: options.Offline = False,
+    debug: options.Debug = False,
 ) -> None:
     """List the chats: pinned ones (*) first, then the latest."""
     options.logging_to_stderr(debug)
     from gguf_vl.chat.history import History
 
     with History() as history:
-        chats = history.chats(limit=limit)
+        chats = history.chats(limit=limit, deleted=deleted)
     if as_json:
         _print_json([_chat(chat) for chat in chats])
         return
     for chat in chats:
-        print(harmless(f"{chat.id:>5} {'*' if chat.pinned else ' '} {_when(chat.updated)}  {chat.title}"))
+        when = _when(chat.deleted or chat.updated)
+        print(harmless(f"{chat.id:>5} {'*' if chat.pinned else ' '} {when}  {chat.title}"))
 
 
 @app.command("show")
@@ -98,6 +105,24 @@ def search(
         print("No message holds all of that.", file=sys.stderr)
 
 
+@app.command("restore")
+def restore(
+    chat_ids: Annotated[
+        list[int], typer.Argument(metavar="ID...", help="The chats' numbers in `gguf-vl chats list --deleted`.")
+    ],
+    as_json: Json = False,
+    offline: options.Offline = False,
+    debug: options.Debug = False,
+) -> None:
+    """Bring deleted chats back; they are kept for 30 days."""
+    options.logging_to_stderr(debug)
+    from gguf_vl.chat.history import History
+
+    with History() as history:
+        chats = history.restore_chats(*chat_ids)
+    _print_chats(chats, as_json)
+
+
 @app.command("export")
 def export(
     chat_ids: Annotated[
@@ -138,11 +163,7 @@ def import_(
     data = importing.read(file)
     with History() as history:
         chats = importing.load(history, data)
-    if as_json:
-        _print_json([_chat(chat) for chat in chats])
-        return
-    for chat in chats:
-        print(harmless(f"{chat.id:>5}  {chat.title}"))
+    _print_chats(chats, as_json)
 
 
 def _export(history: History, chat_id: int, form: Form, folder: Path) -> Path:
@@ -173,6 +194,14 @@ def _export_json(history: History, ids: list[int], file: Path | None) -> None:
     with telling(file, "written"):
         replace_text(file, text + "\n")
     print(harmless(f"{file}: chats {', '.join(map(str, ids))}"), file=sys.stderr)
+
+
+def _print_chats(chats: list[Chat], as_json: bool) -> None:
+    if as_json:
+        _print_json([_chat(chat) for chat in chats])
+        return
+    for chat in chats:
+        print(harmless(f"{chat.id:>5}  {chat.title}"))
 
 
 def _chat(chat: Chat) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def test_a_deleted_chat_is_nowhere_and_comes_back_whole(history: History) -> Non
     for look in (history.chat, history.turns, history.draft, history.tree):
         with pytest.raises(ChatNotFound):
             look(chat)
-    history.restore_chat(chat)
+    history.restore_chats(chat)
     assert (history.chat(chat), history.turns(chat)) == before
     assert len(history.search("zebra")) == 2
 
@@ -103,7 +103,7 @@ def test_what_is_not_there_is_told_so(history: History) -> None:
     for work in (
         lambda: history.chat(9),
         lambda: history.turn(9),
-        lambda: history.restore_chat(9),
+        lambda: history.restore_chats(9),
         lambda: history.restore_turn(9),
         lambda: history.begin_answer(9, "pocket"),
         lambda: history.append(9, "x"),
@@ -327,7 +327,7 @@ def test_an_answer_ends_though_its_chat_was_deleted_meanwhile(history: History) 
     history.delete_chat(chat)
     history.append(answer.id, " crossing")
     history.finish(answer.id, "stopped")
-    history.restore_chat(chat)
+    history.restore_chats(chat)
     history.restore_turn(asked.id)
     assert history.turn(answer.id).text == "zebra crossing"
     assert [hit.turn_id for hit in history.search("crossing")] == [answer.id]
@@ -354,13 +354,13 @@ def test_what_was_deleted_is_gone_after_30_days_with_its_pictures(
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 29 * 24 * 3600)
     with History() as later:
-        later.restore_chat(gone)
+        later.restore_chats(gone)
         assert len(later.search("zebra")) == 2
         later.delete_chat(gone)
     assert len(files()) == 4
     monkeypatch.setattr(time, "time", lambda: now + 60 * 24 * 3600)
     with History() as much_later:
-        for restore, each in ((much_later.restore_chat, gone), (much_later.restore_turn, turn.id)):
+        for restore, each in ((much_later.restore_chats, gone), (much_later.restore_turn, turn.id)):
             with pytest.raises(ChatNotFound):
                 restore(each)
         assert [hit.chat.id for hit in much_later.search("zebra")] == [kept]

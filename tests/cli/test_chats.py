@@ -77,6 +77,23 @@ def test_chats_are_exported_in_three_forms(chat: int, tmp_path: Path) -> None:
     assert [turn["text"] for turn in one["chats"][0]["turns"]] == ["What is on the sign?", "请勿停车 No parking"]
 
 
+def test_deleted_chats_are_listed_and_brought_back_all_that_are_named_or_none(chat: int) -> None:
+    with History() as history:
+        for each in history.chats():
+            history.delete_chat(each.id)
+    rows = json.loads(gguf_vl("chats", "list", "--deleted", "--json").stdout)
+    assert [row["title"] for row in rows] == ["An older one", "What is on the sign?"]
+    assert rows[0]["deleted"] > rows[1]["deleted"]
+    refused = gguf_vl("chats", "restore", str(chat), "99")
+    assert (refused.returncode, refused.stdout) == (3, b"")
+    assert b"There is no chat 99; one that is deleted is kept for 30 days." in refused.stderr
+    assert gguf_vl("chats", "list").stdout == b""
+    assert gguf_vl("chats", "restore", str(chat)).stdout.decode() == f"{chat:>5}  What is on the sign?\n"
+    with History() as history:
+        assert [each.id for each in history.chats()] == [chat]
+        assert [each.title for each in history.chats(deleted=True)] == ["An older one"]
+
+
 def test_an_export_is_imported_on_another_machine(chat: int, tmp_path: Path) -> None:
     file = tmp_path / "chats.json"
     assert gguf_vl("chats", "export", "--as", "json", "-o", str(file)).returncode == 0

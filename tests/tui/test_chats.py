@@ -17,6 +17,7 @@ from gguf_vl.chat.history import History
 from gguf_vl.chat.turns import Hit
 from gguf_vl.tui import when
 from gguf_vl.tui.screens.chats import ChatsScreen
+from gguf_vl.tui.screens.deleted import DeletedScreen
 from gguf_vl.tui.screens.exporting import ExportScreen, read_chats, write_chat
 from gguf_vl.tui.widgets.entry import Entry
 from gguf_vl.tui.widgets.rows import Row, marked
@@ -199,6 +200,30 @@ async def test_a_deleted_chat_stays_struck_through_until_it_is_brought_back(hist
         assert "deleted" not in rows(page)[0]
 
 
+async def test_what_was_deleted_some_time_ago_is_seen_and_brought_back(history: History) -> None:
+    lost, wanted = a_chat(history, "lost"), a_chat(history, "wanted")
+    history.delete_chat(wanted.id)
+    history.delete_chat(lost.id)
+    a_chat(history, "here")
+    async with shown(ChatsScreen, history) as (app, page, pilot):
+        assert titles(page) == ["here"]
+        await pressed(pilot, "d", "D")
+        assert isinstance(app.screen, DeletedScreen)
+        assert [row.split()[0] for row in rows(app.screen)] == ["here", "lost", "wanted"]
+        assert "3 chats, kept for 30 days" in text_of(app)
+        await pressed(pilot, "down", "down", "u")
+        assert [row.split()[0] for row in rows(app.screen)] == ["here", "lost"]
+        assert said(app)[-1] == "Back again: wanted"
+        await pressed(pilot, "escape")
+        assert titles(page) == ["wanted"]
+
+
+async def test_where_nothing_is_deleted_the_list_says_what_it_is_for(history: History) -> None:
+    async with shown(DeletedScreen, history) as (app, _, pilot):
+        await pressed(pilot, "u", "enter")
+        assert "kept here for 30 days" in text_of(app)
+
+
 async def test_a_chat_that_is_deleted_is_left(history: History) -> None:
     chat = a_chat(history, "gone")
     async with shown(ChatsScreen, history, current=chat.id) as (app, _, pilot):
@@ -318,7 +343,7 @@ async def test_the_keys_stand_at_the_foot_in_any_size(history: History, size: tu
     a_chat(history, "这张图里有什么？" * 10)
     async with shown(ChatsScreen, history, size=size) as (app, _, _):
         screen = text_of(app)
-        for word in ("open", "search", "rename", "pin", "delete", "undo", "export", "import", "new", "back"):
+        for word in ("open", "search", "rename", "pin", "delete", "undo", "deleted", "export", "import", "new", "back"):
             assert word in screen
 
 

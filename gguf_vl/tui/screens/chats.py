@@ -28,6 +28,7 @@ _OF_LIST = (
     Hint("p", "pin", "screen.pin"),
     Hint("d", "delete", "screen.delete"),
     Hint("u", "undo", "screen.undo"),
+    Hint("D", "deleted", "screen.deleted"),
     Hint("x", "export", "screen.export"),
     Hint("i", "import", "screen.import"),
     Hint("n", "new", "screen.new"),
@@ -53,6 +54,7 @@ class ChatsScreen(Page):
         Binding("p", "pin", show=False),
         Binding("d,delete", "delete", show=False),
         Binding("u", "undo", show=False),
+        Binding("D", "deleted", show=False),
         Binding("x", "export", show=False),
         Binding("i", "import", show=False),
         Binding("n", "new", show=False),
@@ -254,7 +256,7 @@ class ChatsScreen(Page):
             self.ours.leave_chat(chat.id)
             self._deleted[chat.id] = chat
             self._draw_again(chat.id)
-            self.notify(f"Deleted: {chat.title}\nu brings it back.", markup=False)
+            self.notify(f"Deleted: {chat.title}\nu brings it back; D has it for 30 days.", markup=False)
 
     def action_undo(self) -> None:
         """Bring the highlighted chat back if it is deleted, else the last that was."""
@@ -263,10 +265,20 @@ class ChatsScreen(Page):
             chat = next(reversed(self._deleted.values()), None)
         if chat is None:
             self.notify("Nothing was deleted here.", timeout=3)
-        elif self.done(lambda: self.ours.history.restore_chat(chat.id)):
+        elif self.done(lambda: self.ours.history.restore_chats(chat.id)):
             del self._deleted[chat.id]
             self._load(chat.id)
             self.notify(f"Back again: {chat.title}", timeout=3, markup=False)
+
+    def action_deleted(self) -> None:
+        """Show what was deleted, now or some time ago, to bring it back."""
+        from gguf_vl.tui.screens.deleted import DeletedScreen
+
+        def load(_: None) -> None:
+            self._load()
+
+        self._deleted.clear()
+        self.app.push_screen(DeletedScreen(), load)
 
     def action_export(self) -> None:
         """Write it to files."""
