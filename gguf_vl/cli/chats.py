@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gguf_vl.chat.export.files import Form
 from gguf_vl.cli import options
 from gguf_vl.cli.printing import harmless
 
 if TYPE_CHECKING:
-    from gguf_vl.chat.history import History
     from gguf_vl.chat.turns import Chat, Hit, Turn
 
 app = typer.Typer(help="List, search, export, import and restore chats.")
 app.callback(invoke_without_command=True)(options.help_without_verb)
-
-
-class Form(StrEnum):
-    """What a chat is exported as."""
-
-    MARKDOWN = "markdown"
-    HTML = "html"
-    JSON = "json"
 
 
 ChatId = Annotated[int, typer.Argument(metavar="ID", help="The chat's number in `gguf-vl chats list`.")]
@@ -137,15 +128,23 @@ def export(
 ) -> None:
     """Write chats as Markdown, HTML or JSON. JSON has every branch, and can be imported again."""
     options.logging_to_stderr(debug)
+    from gguf_vl.chat.export import files
     from gguf_vl.chat.history import History
+    from gguf_vl.store.disk import replace_text, telling
 
     with History() as history:
         ids = chat_ids or [chat.id for chat in history.chats()]
-        if form is Form.JSON:
-            _export_json(history, ids, out)
+        if form is not Form.JSON:
+            for chat_id in ids:
+                print(harmless(files.write(history, chat_id, form, out or Path())))
             return
-        for chat_id in ids:
-            print(harmless(_export(history, chat_id, form, out or Path())))
+        text = files.as_json(history, ids)
+    if out is None:
+        print(text, end="")
+        return
+    with telling(out, "written"):
+        replace_text(out, text)
+    print(harmless(f"{out}: chats {', '.join(map(str, ids))}"), file=sys.stderr)
 
 
 @app.command("import")
@@ -164,36 +163,6 @@ def import_(
     with History() as history:
         chats = importing.load(history, data)
     _print_chats(chats, as_json)
-
-
-def _export(history: History, chat_id: int, form: Form, folder: Path) -> Path:
-    from gguf_vl.chat.export import html, markdown
-    from gguf_vl.chat.export.naming import unused
-    from gguf_vl.store.disk import replace_text, telling
-
-    if form is Form.MARKDOWN:
-        return markdown.export(history, chat_id, folder)
-    page = html.export(history, chat_id)
-    with telling(folder, "written"):
-        folder.mkdir(parents=True, exist_ok=True)
-        path = unused(folder, history.chat(chat_id).title, ".html")
-        replace_text(path, page)
-    return path
-
-
-def _export_json(history: History, ids: list[int], file: Path | None) -> None:
-    import json as plain
-
-    from gguf_vl.chat.export import json
-    from gguf_vl.store.disk import replace_text, telling
-
-    text = plain.dumps(json.export(history, ids), ensure_ascii=False, indent=1)
-    if file is None:
-        print(text)
-        return
-    with telling(file, "written"):
-        replace_text(file, text + "\n")
-    print(harmless(f"{file}: chats {', '.join(map(str, ids))}"), file=sys.stderr)
 
 
 def _print_chats(chats: list[Chat], as_json: bool) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
+import os
 import re
+import shutil
 import tempfile
 from base64 import b64encode
 from dataclasses import replace
@@ -17,10 +20,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gguf_vl.chat.export import html, importing, markdown
+from gguf_vl.chat.export import files, html, importing
 from gguf_vl.chat.export import json as data
+from gguf_vl.chat.export.files import Form
 from gguf_vl.chat.history import History
-from gguf_vl.errors import ChatNotFound, InvalidHistory
+from gguf_vl.errors import ChatNotFound, GgufVlError, InvalidHistory
 from gguf_vl.types import Timings, Usage
 from tests.chat.given import exchange, png
 
@@ -49,7 +53,7 @@ def talk(history: History) -> int:
 
 
 def test_markdown_has_the_path_and_the_pictures_beside_it(history: History, tmp_path: Path) -> None:
-    path = markdown.export(history, talk(history), tmp_path)
+    path = files.write(history, talk(history), Form.MARKDOWN, tmp_path)
     assert path == tmp_path / "What is the total.md"
     text = path.read_text()
     [link] = re.findall(r"!\[.*\]\((.*)\)", text)
@@ -60,14 +64,30 @@ def test_markdown_has_the_path_and_the_pictures_beside_it(history: History, tmp_
     assert text.count("```") == 2  # the fence that the answer left open is closed
 
 
-def test_markdown_never_replaces_what_is_there(history: History, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("form", "ending"), [(Form.MARKDOWN, "md"), (Form.HTML, "html"), (Form.JSON, "json")])
+def test_what_is_there_is_never_replaced(history: History, tmp_path: Path, form: Form, ending: str) -> None:
     chat = talk(history)
-    first = markdown.export(history, chat, tmp_path)
+    first = files.write(history, chat, form, tmp_path)
     first.write_text("mine now")
-    second = markdown.export(history, chat, tmp_path)
-    assert second.name == "What is the total (2).md"
+    second = files.write(history, chat, form, tmp_path)
+    assert second.name == f"What is the total (2).{ending}"
     assert first.read_text() == "mine now"
-    assert (tmp_path / "What is the total (2)").is_dir()
+    assert (tmp_path / "What is the total (2)").is_dir() == (form is Form.MARKDOWN)
+
+
+@pytest.mark.parametrize("form", Form)
+def test_a_disk_that_refuses_leaves_nothing_behind(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Form
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    chat = talk(history)
+    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(GgufVlError, match="cannot be written: No space left"):
+        files.write(history, chat, form, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("title", ["../../etc/passwd", "a/b\\c:d", "图片" * 100, "...", "CON", "\x1b[2J"])
@@ -77,7 +97,7 @@ def test_any_title_makes_a_name_inside_the_folder(history: History, tmp_path: Pa
     history.attach(chat, png(), f"{title}.png", (1, 1))
     history.ask(chat, None)
     folder = tmp_path / "out"
-    path = markdown.export(history, chat, folder)
+    path = files.write(history, chat, Form.MARKDOWN, folder)
     assert path.resolve().parent == folder.resolve()
     assert {each.name for each in tmp_path.iterdir()} == {"out"}
     assert len(list(folder.rglob("*.png"))) == 1
@@ -246,7 +266,7 @@ def test_a_picture_that_is_gone_from_the_disk_does_not_stop_an_export(history: H
     [again] = importing.load(history, exported)
     assert history.turns(again.id)[0].attachments == ()
     assert "its file is gone" in html.export(history, chat)
-    assert "its file is gone" in markdown.export(history, chat, tmp_path).read_text()
+    assert "its file is gone" in files.write(history, chat, Form.MARKDOWN, tmp_path).read_text()
 
 
 def test_a_chat_that_is_not_there_is_not_exported(history: History, tmp_path: Path) -> None:
@@ -255,7 +275,8 @@ def test_a_chat_that_is_not_there_is_not_exported(history: History, tmp_path: Pa
     with pytest.raises(ChatNotFound):
         html.export(history, 7)
     with pytest.raises(ChatNotFound):
-        markdown.export(history, 7, tmp_path)
+        files.write(history, 7, Form.MARKDOWN, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 # --- what strangers give ----------------------------------------------------------------------------------------------

@@ -13,12 +13,14 @@ import pytest
 from textual.content import Content
 from textual.widgets import Input, OptionList
 
+from gguf_vl.chat.export import files
+from gguf_vl.chat.export.files import Form
 from gguf_vl.chat.history import History
 from gguf_vl.chat.turns import Hit
 from gguf_vl.tui import when
 from gguf_vl.tui.screens.chats import ChatsScreen
 from gguf_vl.tui.screens.deleted import DeletedScreen
-from gguf_vl.tui.screens.exporting import ExportScreen, read_chats, write_chat
+from gguf_vl.tui.screens.exporting import ExportScreen, read_chats
 from gguf_vl.tui.widgets.entry import Entry
 from gguf_vl.tui.widgets.rows import Row, marked
 from tests.tui.pages import SIZES, a_chat, pressed, rows, said, settled, shown, text_of, typed
@@ -272,20 +274,14 @@ async def test_a_folder_that_cannot_be_written_is_told_in_the_dialogue(history: 
         await pressed(pilot, "x")
         app.screen.query_one(Input).value = str(tmp_path / "file")
         await pressed(pilot, "enter")
-        await until(pilot, lambda: "Nothing was written" in text_of(app))
+        await until(pilot, lambda: "cannot be written" in text_of(app))
         await pressed(pilot, "escape")
         assert isinstance(app.screen, ChatsScreen)
 
 
-def test_an_export_never_writes_over_another(history: History, tmp_path: Path) -> None:
-    chat = a_chat(history, "Same title")
-    files = {write_chat(history, chat, kind, tmp_path) for kind in ("markdown", "html", "json") for _ in range(3)}
-    assert len(files) == 9
-
-
 async def test_what_was_exported_can_be_imported(history: History, tmp_path: Path) -> None:
     chat = a_chat(history, "Round trip?", "Yes.")
-    file = write_chat(history, chat, "json", tmp_path)
+    file = files.write(history, chat.id, Form.JSON, tmp_path)
     history.delete_chat(chat.id)
     async with shown(ChatsScreen, history) as (app, page, pilot):
         await pressed(pilot, "i")
@@ -310,7 +306,7 @@ def test_a_home_folder_may_be_typed_as_one_does(
     history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    file = write_chat(history, a_chat(history, "Home"), "json", tmp_path)
+    file = files.write(history, a_chat(history, "Home").id, Form.JSON, tmp_path)
     assert read_chats(history, f"~/{file.name}")[0].title == "Home"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gguf_vl.chat.export import html, importing, markdown
+from gguf_vl.chat.export import files, html, importing
 from gguf_vl.chat.export import json as as_json
 from gguf_vl.chat.history import History
 from gguf_vl.engine.fake import text
@@ -89,7 +89,7 @@ async def test_exports_carry_it_and_it_comes_back(video: Path, tmp_path: Path) -
         page = html.export(history, chat)
         assert '<video controls src="data:video/mp4;base64,' in page
         assert "media-src data:" in page
-        written = markdown.export(history, chat, tmp_path / "out")
+        written = files.write(history, chat, files.Form.MARKDOWN, tmp_path / "out")
         assert "\n[moving.mp4](" in written.read_text()
         assert next((tmp_path / "out").rglob("*.mp4")).read_bytes() == video.read_bytes()
         data = as_json.export(history, [chat])

@@ -1,1 +1,1 @@
-"""Chats taken out of the history: `markdown`, `html` and `json`, a module with an `export` each."""
+"""Chats taken out of the history: `markdown`, `html` and `json`, each with an `export`; `files` writes them."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from urllib.parse import quote
 
-from gguf_vl.chat.export.naming import file_name, unused
+from gguf_vl.chat.export.naming import file_name
 from gguf_vl.chat.history import History
 from gguf_vl.chat.shown import as_markdown
 from gguf_vl.chat.turns import Attachment, Turn
@@ -15,47 +14,39 @@ from gguf_vl.chat.turns import Attachment, Turn
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)$")
 
 
-def export(history: History, chat_id: int, folder: Path) -> Path:
-    """Write the chosen path of a chat to `folder`/TITLE.md, and its pictures into TITLE/. -> the .md file.
-
-    What is there already is not replaced: another number goes behind the title. Raises ChatNotFound, and GgufVlError
-    where the disk refuses.
+def export(history: History, chat_id: int, folder: str) -> tuple[str, dict[str, Path]]:
+    """The chosen path of a chat, which shows its pictures from the folder of that name beside it. -> the text, and the
+    files by the names that it calls them there. Raises ChatNotFound.
     """
-    from gguf_vl.store.disk import telling
-
     with history.reading() as rows:
         chat, turns = rows.chat(chat_id), rows.turns(chat_id)
-    with telling(folder, "written"):
-        folder.mkdir(parents=True, exist_ok=True)
-        path = unused(folder, chat.title, ".md")
-        beside = _Pictures(path.with_name(path.name.removesuffix(".md")))
-        parts = [f"# {_plain(chat.title)}", *([_quoted(chat.system)] if chat.system else [])]
-        for turn in turns:
-            parts += _parts(turn, beside)
-        path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    return path
+    beside = _Pictures(folder)
+    parts = [f"# {_plain(chat.title)}", *([_quoted(chat.system)] if chat.system else [])]
+    for turn in turns:
+        parts += _parts(turn, beside)
+    return "\n\n".join(parts) + "\n", beside.files
 
 
 class _Pictures:
-    """The folder of a chat's pictures, made with the first."""
+    """The pictures of a chat, each once, in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str) -> None:
+        self.files: dict[str, Path] = {}
         self._folder = folder
         self._names: dict[str, str] = {}
 
     def link(self, attachment: Attachment) -> str:
-        """Copy the picture, once, and show it from there."""
+        """Show the picture from there."""
         alt = _plain(attachment.name)
         if attachment.digest not in self._names:
             if not attachment.path.is_file():
                 return f"*({alt}: its file is gone)*"
-            self._folder.mkdir(exist_ok=True)
             stem = file_name(Path(attachment.name).stem, "picture")
             name = f"{len(self._names) + 1:02} {stem}{attachment.path.suffix}"
-            shutil.copyfile(attachment.path, self._folder / name)
             self._names[attachment.digest] = name
+            self.files[name] = attachment.path
         mark = "!" if attachment.seconds is None else ""
-        return f"{mark}[{alt}]({quote(f'{self._folder.name}/{self._names[attachment.digest]}')})"
+        return f"{mark}[{alt}]({quote(f'{self._folder}/{self._names[attachment.digest]}')})"
 
 
 def _parts(turn: Turn, beside: _Pictures) -> list[str]:

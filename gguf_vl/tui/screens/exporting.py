@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import on
 from textual.app import ComposeResult
@@ -17,6 +16,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label, OptionList, Static
 from textual.widgets.option_list import Option
 
+from gguf_vl.chat.export import files
+from gguf_vl.chat.export.files import Form
 from gguf_vl.chat.history import History
 from gguf_vl.chat.turns import Chat
 from gguf_vl.errors import GgufVlError, UsageError
@@ -24,11 +25,10 @@ from gguf_vl.errors import GgufVlError, UsageError
 if TYPE_CHECKING:
     from gguf_vl.tui.app import GgufVlApp
 
-Kind = Literal["markdown", "html", "json"]
-_KINDS: dict[Kind, tuple[str, str]] = {
-    "markdown": ("Markdown", "text, with the pictures in a folder beside it"),
-    "html": ("HTML", "one page, pictures inside, for any browser"),
-    "json": ("JSON", "everything, all branches too; can be imported here"),
+_FORMS = {
+    Form.MARKDOWN: ("Markdown", "text, with the pictures in a folder beside it"),
+    Form.HTML: ("HTML", "one page, pictures inside, for any browser"),
+    Form.JSON: ("JSON", "everything, all branches too; can be imported here"),
 }
 
 
@@ -36,32 +36,6 @@ def usual_folder() -> Path:
     """Where exports go unless another folder is typed: ~/Downloads, else the working directory."""
     downloads = Path.home() / "Downloads"
     return downloads if downloads.is_dir() else Path.cwd()
-
-
-def write_chat(history: History, chat: Chat, kind: Kind, folder: Path) -> Path:
-    """Write a chat to a new file in `folder`, which is made where it is not there, and return the file.
-
-    Raises `UsageError` where it cannot be written, and `ChatNotFound`.
-    """
-    from gguf_vl.chat.export import html, markdown
-    from gguf_vl.chat.export import json as plain
-    from gguf_vl.chat.export.naming import unused
-    from gguf_vl.store.disk import replace_text
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if kind == "markdown":
-            return markdown.export(history, chat.id, folder)
-        if kind == "html":
-            path, text = unused(folder, chat.title, ".html"), html.export(history, chat.id)
-        else:
-            data = plain.export(history, [chat.id])
-            path, text = unused(folder, chat.title, ".json"), json.dumps(data, ensure_ascii=False)
-        replace_text(path, text)
-    except OSError as error:
-        what = f"Nothing was written to {folder}: {error.strerror}."
-        raise UsageError(what, "Name a folder that can be written to.") from error
-    return path
 
 
 def read_chats(history: History, text: str) -> list[Chat]:
@@ -90,8 +64,8 @@ class ExportScreen(ModalScreen[Path | None]):
             yield Label(Content(f"Export “{self._exported.title}”").truncate(52, ellipsis=True), id="export-title")
             yield OptionList(
                 *(
-                    Option(Content.assemble((f"{name:<10}", "bold"), " ", about), id=kind)
-                    for kind, (name, about) in _KINDS.items()
+                    Option(Content.assemble((f"{name:<10}", "bold"), " ", about), id=form)
+                    for form, (name, about) in _FORMS.items()
                 ),
                 compact=True,
             )
@@ -103,11 +77,11 @@ class ExportScreen(ModalScreen[Path | None]):
     @on(Input.Submitted)
     async def _export(self) -> None:
         option = self.query_one(OptionList).highlighted_option
-        kind = cast("Kind", option.id if option else "markdown")
+        form = Form((option and option.id) or Form.MARKDOWN)
         folder = Path(os.path.expanduser(self.query_one(Input).value.strip() or "."))
         history = cast("GgufVlApp", self.app).history
         try:
-            path = await asyncio.to_thread(write_chat, history, self._exported, kind, folder.absolute())
+            path = await asyncio.to_thread(files.write, history, self._exported.id, form, folder.absolute())
         except GgufVlError as error:
             note = self.query_one("#export-note", Static)
             note.update(f"✗ {error.what} {error.fix}")
