@@ -6,14 +6,17 @@ before it, and nothing has to be kept in step.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gguf_vl.chat import search
 from gguf_vl.chat.rows import Rows, no_turn, written_so_far
 from gguf_vl.chat.turns import Attachment, Role, Turn
 
+UNFINISHED = 50
+"""Chats of an import that did not end are removed so many at a time: an opening must be quick."""
 _BELOW = """WITH RECURSIVE below (id) AS (
     SELECT ? UNION ALL SELECT turn.id FROM turn JOIN below ON turn.parent_id = below.id)"""
 
@@ -102,7 +105,7 @@ def restore(rows: Rows, turn_id: int) -> None:
         choose(rows, turn_id)
 
 
-_NEVER_USED = """FROM chat WHERE created < :before AND title IS NULL AND draft = ''
+_NEVER_USED = """FROM chat WHERE created < :before AND importer IS NULL AND title IS NULL AND draft = ''
     AND NOT EXISTS (SELECT 1 FROM turn WHERE chat_id = chat.id)
     AND NOT EXISTS (SELECT 1 FROM attachment WHERE chat_id = chat.id)"""
 
@@ -119,8 +122,10 @@ def forgettable(rows: Rows, before: float) -> bool:
     return bool(rows.connection.execute(f"SELECT {query}", {"before": before}).fetchone()[0])
 
 
-def forget(rows: Rows, before: float) -> None:
-    """Remove for good what was deleted before that time, and chats that nothing was ever put into."""
+def forget(rows: Rows, before: float, importers: Sequence[str]) -> None:
+    """Remove for good what was deleted before that time, chats that nothing was ever put into, and of what these have
+    begun to import the next `UNFINISHED` chats.
+    """
     for statement in (
         """WITH RECURSIVE below (id) AS (
             SELECT id FROM turn WHERE deleted_at < :before
@@ -129,8 +134,10 @@ def forget(rows: Rows, before: float) -> None:
         "DELETE FROM attachment WHERE detached_at < :before",
         "DELETE FROM chat WHERE deleted_at < :before",
         f"DELETE {_NEVER_USED}",
+        f"""DELETE FROM chat WHERE id IN
+            (SELECT id FROM chat WHERE importer IN (SELECT value FROM json_each(:importers)) LIMIT {UNFINISHED})""",
     ):
-        rows.connection.execute(statement, {"before": before})
+        rows.connection.execute(statement, {"before": before, "importers": json.dumps(importers)})
 
 
 def _next(rows: Rows, chat_id: int, parent_id: int | None) -> int:

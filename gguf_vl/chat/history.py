@@ -41,7 +41,7 @@ class History:
         self.database = Database(folder / NAME)
         try:
             self.pictures = Pictures(folder / "pictures", self.database)
-            self._instance = Instance(folder / "instances")
+            self.instance = Instance(folder / "instances")
             self.recovered = tuple(self.recover())
             self._forget()
         except BaseException:
@@ -50,7 +50,7 @@ class History:
 
     def close(self) -> None:
         """End it. An answer that is still being written counts as left by its writer."""
-        self._instance.end()
+        self.instance.end()
         self.database.close()
 
     def __enter__(self) -> Self:
@@ -80,9 +80,9 @@ class History:
         with self.reading() as rows:
             if not rows.unsent():
                 return None
-        drafter = self._instance.name
+        drafter = self.instance.name
         with self.writing() as rows:
-            free = (row["id"] for row in rows.unsent() if not (row["drafter"] and self._instance.lives(row["drafter"])))
+            free = (row["id"] for row in rows.unsent() if not (row["drafter"] and self.instance.lives(row["drafter"])))
             found: int | None = next(free, None)
             if found is not None:
                 _set(rows, found, drafter=drafter)
@@ -136,7 +136,9 @@ class History:
         """Bring deleted chats back, all of them or none; one that is not deleted stays as it is."""
         with self.writing() as rows:
             for chat_id in chat_ids:
-                done = rows.connection.execute("UPDATE chat SET deleted_at = NULL WHERE id = ?", (chat_id,))
+                done = rows.connection.execute(
+                    "UPDATE chat SET deleted_at = NULL WHERE id = ? AND importer IS NULL", (chat_id,)
+                )
                 if not done.rowcount:
                     what = f"There is no chat {chat_id}; one that is deleted is kept for 30 days."
                     raise ChatNotFound(what, "See `gguf-vl chats list --deleted`.")
@@ -224,7 +226,7 @@ class History:
 
     def begin_answer(self, parent_id: int, model: str) -> Turn:
         """An empty answer below a question, chosen, that is being written by this instance."""
-        writer = self._instance.name
+        writer = self.instance.name
         with self.writing() as rows:
             asked = rows.living(parent_id)
             chat_id, task = asked["chat_id"], asked["task"]
@@ -246,7 +248,7 @@ class History:
 
     def resume_answer(self, turn_id: int) -> None:
         """Have an answer written on by this instance, behind what is there."""
-        writer = self._instance.name
+        writer = self.instance.name
         with self.writing() as rows:
             if rows.living(turn_id)["state"] != "writing":
                 changes = "state = 'writing', writer = ?, finish_reason = '', error = ''"
@@ -278,7 +280,7 @@ class History:
         with self.reading() as rows:
             query = "SELECT DISTINCT writer FROM turn WHERE state = 'writing'"
             writers = [row["writer"] for row in rows.connection.execute(query)]
-        gone = [writer for writer in writers if not self._instance.lives(writer)]
+        gone = [writer for writer in writers if not self.instance.lives(writer)]
         recovered: list[int] = []
         if gone:
             with self.writing() as rows:
@@ -299,7 +301,7 @@ class History:
 
     def set_draft(self, chat_id: int, text: str) -> None:
         """What is typed now."""
-        drafter = self._instance.name
+        drafter = self.instance.name
         with self.writing() as rows:
             _set(rows, chat_id, draft=_clean(text), drafter=drafter)
 
@@ -312,7 +314,7 @@ class History:
         return self._attached(chat_id, self.pictures.keep_file(file, size, seconds), file.name)
 
     def _attached(self, chat_id: int, digest: str, name: str) -> Attachment:
-        drafter = self._instance.name
+        drafter = self.instance.name
         with self.writing() as rows:
             _set(rows, chat_id, drafter=drafter)
             sql = "INSERT INTO attachment (chat_id, digest, name) VALUES (?, ?, ?)"
@@ -356,13 +358,14 @@ class History:
             raise no_attachment(attachment_id)
 
     def _forget(self) -> None:
-        """Remove for good what was deleted long ago."""
+        """Remove for good what was deleted long ago, and what those have left who ended in the middle of an import."""
         before = time.time() - KEPT_S
         with self.reading() as rows:
             due = branches.forgettable(rows, before)
-        if due:
+            gone = [each for each in rows.importers() if not self.instance.lives(each)]
+        if due or gone:
             with self.writing() as rows:
-                branches.forget(rows, before)
+                branches.forget(rows, before, gone)
         self.pictures.sweep()
 
 

@@ -45,13 +45,19 @@ class Rows:
         latest deleted first.
         """
         order = f"ORDER BY {'deleted_at DESC' if deleted else 'pinned DESC, updated DESC'}, chat.id DESC"
+        among = "deleted_at IS NOT NULL AND importer IS NULL" if deleted else "deleted_at IS NULL"
         query = f"""{_CHATS} WHERE chat.id IN (
-            SELECT chat.id FROM chat WHERE deleted_at IS {"NOT" * deleted} NULL AND (draft <> '' OR title IS NOT NULL
+            SELECT chat.id FROM chat WHERE {among} AND (draft <> '' OR title IS NOT NULL
                 OR EXISTS (SELECT 1 FROM turn WHERE chat_id = chat.id AND deleted_with IS NULL)
                 OR EXISTS (SELECT 1 FROM attachment
                     WHERE chat_id = chat.id AND turn_id IS NULL AND detached_at IS NULL))
             {order} LIMIT ?) {order}"""
         return [_chat(row) for row in self.connection.execute(query, (-1 if limit is None else limit,))]
+
+    def importers(self) -> list[str]:
+        """The instances that were importing chats, and may not be at an end."""
+        query = "SELECT DISTINCT importer FROM chat WHERE importer IS NOT NULL"
+        return [row["importer"] for row in self.connection.execute(query)]
 
     def unsent(self) -> list[sqlite3.Row]:
         """The chats that have a draft, be it pictures alone, and who wrote it; the latest first."""

@@ -12,6 +12,7 @@ import pytest
 
 from gguf_vl import paths
 from gguf_vl.chat.history import History
+from tests.chat.given import exchange
 
 WRITER = Path(__file__).with_name("writer.py")
 
@@ -97,6 +98,49 @@ def test_the_own_answer_is_not_recovered_and_another_instance_in_the_process_liv
     history.close()
     with History() as later:
         assert later.recovered == (answer.id,)
+
+
+def importing(history: History) -> subprocess.Popen[bytes]:
+    """A process that is in the middle of an import of 100 chats."""
+    chat = history.new_chat().id
+    asked, _ = exchange(history, chat, None, "A zebra?", "Yes.")
+    for n in range(20):
+        history.edit(asked.id, f"Zebra {n}?")
+    process = writer("import", chat)
+    while not n_chats(history) > 1:
+        assert process.poll() is None
+    return process
+
+
+def n_chats(history: History) -> int:
+    """All that the file has, hidden or not."""
+    with history.reading() as rows:
+        return int(rows.connection.execute("SELECT count(*) FROM chat").fetchone()[0])
+
+
+def test_of_an_import_that_was_killed_nothing_is_seen_and_nothing_stays(history: History) -> None:
+    process = importing(history)
+    process.kill()
+    process.communicate()
+    assert len(history.chats()) == 1
+    assert history.chats(deleted=True) == []
+    assert len(history.search("zebra")) == 21
+    for _ in range(2):
+        History().close()
+    assert n_chats(history) == 1
+
+
+def test_an_import_lets_others_write_and_open_and_comes_as_a_whole(history: History) -> None:
+    process = importing(history)
+    with History() as another:
+        seen = [len(another.chats())]
+        while process.poll() is None:
+            another.set_draft(1, f"{len(seen)}")
+            seen.append(len(another.chats()))
+    process.communicate()
+    assert process.returncode == 0
+    assert set(seen) <= {1, 101}
+    assert len(history.chats()) == 101
 
 
 def test_two_processes_write_at_once_and_nothing_is_lost(history: History) -> None:

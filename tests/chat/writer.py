@@ -4,6 +4,7 @@ python writer.py answer FOLDER CHAT       appends words to an answer, for ever
 python writer.py attach FOLDER CHAT       attaches pictures, for ever
 python writer.py hold FOLDER CHAT         begins an answer with "held", and waits for its input to end
 python writer.py ask FOLDER CHAT          asks 200 questions, each below the last
+python writer.py import FOLDER CHAT       imports 100 copies of the chat
 python writer.py open FOLDER CHAT         opens a history that may be new, and makes a chat in it
 """
 
@@ -14,6 +15,7 @@ import sys
 from itertools import count
 from pathlib import Path
 
+from gguf_vl.chat.export import importing, json
 from gguf_vl.chat.history import History
 
 
@@ -44,6 +46,8 @@ def main(what: str, folder: str, chat: int) -> None:
             for n in range(200):
                 parent = history.question(chat, parent, f"{os.getpid()} {n}").id
             say(parent)
+        case "import":
+            say(len(importing.load(history, json.export(history, [chat] * 100))))
         case "open":
             say(history.new_chat().id)
 

@@ -1,9 +1,14 @@
-"""Chats from an export of JSON into a history: all of them, or none where anything is wrong."""
+"""Chats from an export of JSON into a history: all of them, or none where anything is wrong.
+
+Until the last one is there, they are hidden: they count as deleted, and belong to the instance that imports them. What
+it leaves behind when it is killed, the next ones remove.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import time
 from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +24,8 @@ from gguf_vl.errors import InvalidHistory, InvalidPicture
 
 MOST_PIXELS = 1_000_000
 """Of a picture's side."""
+TURNS = 16
+"""Written at once, while nobody else can write."""
 
 
 def read(path: Path) -> object:
@@ -49,8 +56,13 @@ def load(history: History, data: object) -> list[Chat]:
     for picture in pictures.values():
         if picture.data is not None:
             history.pictures.keep(picture.data, picture.size, picture.seconds)
+    ids = [_add(history, chat) for chat in chats]  # hidden as yet
     with history.writing() as rows:
-        return [rows.chat(_add(rows, chat)) for chat in chats]
+        sql = "UPDATE chat SET deleted_at = NULL, importer = NULL WHERE id IN (SELECT value FROM json_each(?))"
+        rows.connection.execute(sql, (json.dumps(ids),))
+    with history.reading() as rows:
+        added = rows.chats_of(ids)
+    return [added[each] for each in ids]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,18 +202,25 @@ def _attachments(given: Given, pictures: dict[str, _Picture]) -> tuple[_Attached
     return tuple(found)
 
 
-def _add(rows: Rows, chat: _Chat) -> int:
-    chat_id = _insert(rows, "chat", chat.columns)
-    search.index(rows.connection, -chat_id, chat.columns["title"] or "")
-    _attach(rows, chat_id, None, chat.draft)
+def _add(history: History, chat: _Chat) -> int:
+    """Write it piece by piece, with pauses as long as the pieces took, so that others who write need not wait long."""
+    hidden = {"deleted_at": time.time(), "importer": history.instance.name}
+    with history.writing() as rows:
+        chat_id = _insert(rows, "chat", chat.columns | hidden)
+        search.index(rows.connection, -chat_id, chat.columns["title"] or "")
+        _attach(rows, chat_id, None, chat.draft)
     ids: list[int] = []
     ranks = ranked([(turn.parent, turn.chosen) for turn in chat.turns])
-    for turn, rank in zip(chat.turns, ranks, strict=True):
-        parent_id = None if turn.parent is None else ids[turn.parent]
-        own = {"chat_id": chat_id, "parent_id": parent_id, "chosen": rank}
-        ids.append(_insert(rows, "turn", own | turn.columns))
-        _attach(rows, chat_id, ids[-1], turn.attachments)
-        search.index(rows.connection, ids[-1], turn.columns["text"], [each.name for each in turn.attachments])
+    for start in range(0, len(chat.turns), TURNS):
+        with history.writing() as rows:
+            began = time.monotonic()
+            for turn, rank in zip(chat.turns[start : start + TURNS], ranks[start : start + TURNS], strict=True):
+                parent_id = None if turn.parent is None else ids[turn.parent]
+                own = {"chat_id": chat_id, "parent_id": parent_id, "chosen": rank}
+                ids.append(_insert(rows, "turn", own | turn.columns))
+                _attach(rows, chat_id, ids[-1], turn.attachments)
+                search.index(rows.connection, ids[-1], turn.columns["text"], [each.name for each in turn.attachments])
+        time.sleep(time.monotonic() - began)
     return chat_id
 
 
