@@ -1,4 +1,4 @@
-"""Progress of work on files as a person watches it on a terminal: a row per file."""
+"""Progress as a person watches it on a terminal: of work on files a row per file, of a batch one of its pictures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -53,7 +54,29 @@ class _FileColumn(ProgressColumn):
         return _FileName(task.description)
 
 
-class Bars:
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.2f}/s" if task.speed else "")
+
+
+class _Drawn:
+    """What is drawn while it is entered, and lines above it."""
+
+    _progress: Progress
+
+    def note(self, line: str) -> None:
+        """Something a person should know."""
+        self._progress.console.print(harmless(line), markup=False, highlight=False)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._progress.stop()
+
+
+class Bars(_Drawn):
     """One bar per file, with speed and time left."""
 
     def __init__(self, verb: str, console: Console | None = None) -> None:
@@ -91,16 +114,36 @@ class Bars:
         if self._progress.tasks[task].finished:
             del self._tasks[label]  # another model's file may have the same name
 
-    def note(self, line: str) -> None:
-        """Print a line above the bars."""
-        self._progress.console.print(harmless(line), markup=False, highlight=False)
 
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
+class PictureBar(_Drawn):
+    """One bar for the pictures of a batch, with rate and time left; `total` is None where more may come for ever."""
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._progress.stop()
+    def __init__(self, total: int | None, done: int, console: Console | None = None) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            _RateColumn(),
+            TimeRemainingColumn(),
+            console=console or Console(stderr=True),
+            expand=True,
+            speed_estimate_period=60,
+        )
+        self._task = self._progress.add_task("Pictures", total=total, completed=done)
+
+    def status(self, what: str) -> None:
+        """Say what is going on before the first is done."""
+        self._progress.update(self._task, description=what)
+
+    def step(self) -> None:
+        """One more is done."""
+        self._progress.update(self._task, advance=1, description="Pictures")
+
+    def more(self, n: int) -> None:
+        """There are so many more than was thought."""
+        total = self._progress.tasks[0].total
+        if total is not None:
+            self._progress.update(self._task, total=total + n)
 
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gguf_vl.store.progress import Progress
 
 LINE_EVERY_S = 10.0
-"""Without a terminal: seconds between two lines about one file."""
+"""Without a terminal: seconds between two lines about one thing."""
 
 
 def progress(verb: str) -> Bars | Lines:
@@ -33,7 +33,21 @@ def verb_and_file(verb: str, label: str) -> tuple[str, str]:
     return work.capitalize() or verb, file
 
 
-class Lines:
+class Printed:
+    """What is shown as lines on standard error."""
+
+    def note(self, line: str) -> None:
+        """Something a person should know."""
+        print(harmless(line), file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        pass
+
+
+class Lines(Printed):
     """A line when a file begins and ends, and every few seconds between."""
 
     def __init__(self, verb: str) -> None:
@@ -63,21 +77,11 @@ class Lines:
         with self._lock:
             self._say(label)
 
-    def note(self, line: str) -> None:
-        """Say it."""
-        print(harmless(line), file=sys.stderr, flush=True)
-
     def _say(self, label: str, more: str = "") -> None:
         done, total = self._done[label], self._totals[label]
         share = 100 * done // total if total else 100
         verb, file = verb_and_file(self._verb, label)
-        print(f"{verb} {harmless(file)}: {share} % of {total / 1e6:,.1f} MB{more}", file=sys.stderr, flush=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        pass
+        self.note(f"{verb} {file}: {share} % of {total / 1e6:,.1f} MB{more}")
 
 
 if TYPE_CHECKING:

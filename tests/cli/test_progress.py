@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from gguf_vl import paths
-from gguf_vl.cli.bars import Bars
+from gguf_vl.cli.bars import Bars, PictureBar
 from gguf_vl.cli.progress import Lines
 from gguf_vl.store.verify import verify
 
@@ -60,6 +60,21 @@ def test_a_file_begun_anew_keeps_its_row_and_a_second_of_its_name_has_its_own() 
             bars.at("mmproj-F16.gguf", done)
             bars.end("mmproj-F16.gguf")
     assert [row.split()[3] for row in rows_of(written)[-2:]] == ["100%", "50%"]
+
+
+def test_a_batch_has_one_row_and_what_went_wrong_above_it() -> None:
+    written = io.StringIO()
+    console = Console(file=written, width=80, force_terminal=True, color_system=None, legacy_windows=False)
+    with PictureBar(3, 1, console) as bar:
+        bar.status("Loading …")
+        bar.step()
+        bar.more(2)
+        bar.note("\x1b[2Jgone.png: There is no such file.")
+    rows = rows_of(written)
+    assert "gone.png: There is no such file." in "\n".join(rows)
+    assert "\x1b[2J" not in written.getvalue()
+    assert rows[-1].split()[0] == "Pictures"
+    assert "2/5" in rows[-1]
 
 
 def test_lines_say_what_is_done_and_where_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:

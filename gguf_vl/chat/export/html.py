@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gguf_vl.chat.history import History
 from gguf_vl.chat.shown import as_markdown
 from gguf_vl.chat.turns import Attachment, Turn
+from gguf_vl.tasks.page import head
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -20,30 +21,16 @@ _STYLE = Path(__file__).with_name("page.css")
 _SHOWN = {".png", ".jpeg", ".webp", ".gif", ".bmp", ".avif", ".tiff", ".heic"}
 _PLAYED = {".mp4": "video/mp4", ".mkv": "video/webm", ".ogv": "video/ogg"}
 """What browsers play, by the suffixes of a history; Matroska is mostly WebM."""
-_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
 
 def export(history: History, chat_id: int) -> str:
     """The chosen path of a chat as a page. Raises ChatNotFound."""
     with history.reading() as rows:
         chat, turns = rows.chat(chat_id), rows.turns(chat_id)
-    title = escape(chat.title)
     system = f'<aside class="system">{escape(chat.system)}</aside>\n' if chat.system else ""
     created = time.strftime("%Y-%m-%d %H:%M", time.localtime(chat.created))
-    return f"""<!DOCTYPE html>
-<html>
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="referrer" content="no-referrer">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>
-{_STYLE.read_text(encoding="utf-8")}</style>
-</head>
-<body>
-<header><h1>{title}</h1><p>{created}</p></header>
+    return f"""{head(chat.title, _STYLE)}<body>
+<header><h1>{escape(chat.title)}</h1><p>{created}</p></header>
 {system}{"".join(map(_article, turns))}</body>
 </html>
 """

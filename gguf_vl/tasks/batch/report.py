@@ -25,6 +25,7 @@ from gguf_vl.media.video import MOST_TOKENS, Frames, is_video, load_clip
 from gguf_vl.tasks.batch.inputs import natural
 from gguf_vl.tasks.batch.line import Plain
 from gguf_vl.tasks.batch.output import Output
+from gguf_vl.tasks.page import head
 from gguf_vl.types import Picture, PictureLimits
 
 THUMBNAIL = (256, 256)
@@ -52,7 +53,7 @@ def write_report(
     try:
         try:
             with new.open("w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(_head(output.path.name, job, {name: len(lines) for name, lines in groups.items()}))
+                file.write(_beginning(output.path.name, job, {name: len(lines) for name, lines in groups.items()}))
                 for name, lines in groups.items():
                     if lines:
                         file.write(f'<section class="{name}">\n<h2 id="{name}">{len(lines):,} {name}</h2>\n')
@@ -72,24 +73,12 @@ def write_report(
         ) from error
 
 
-def _head(name: str, job: Mapping[str, Any], counts: Mapping[str, int]) -> str:
-    title = escape(f"{job['task'] or 'Batch'}: {name}")
+def _beginning(name: str, job: Mapping[str, Any], counts: Mapping[str, int]) -> str:
+    title = f"{job['task'] or 'Batch'}: {name}"
     links = " ".join(f'<a href="#{each}">{n:,} {each}</a>' for each, n in counts.items() if n)
-    return f"""<!DOCTYPE html>
-<html>
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="referrer" content="no-referrer">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>
-{_STYLE.read_text(encoding="utf-8")}</style>
-</head>
-<body>
+    return f"""{head(title, _STYLE)}<body>
 <header>
-<h1>{title}</h1>
+<h1>{escape(title)}</h1>
 <p>{_pictures(sum(counts.values()))}, asked of {escape(str(job["model"]))}</p>
 <details><summary>What was asked</summary><pre>{escape(str(job["prompt"]))}</pre></details>
 <nav>{links}</nav>
