@@ -121,7 +121,7 @@ def watch(attachment: Attachment, limits: PictureLimits, n_ctx: int, n_videos: i
 def _check_there(attachment: Attachment) -> None:
     if not attachment.path.exists():
         what = f"The file of {attachment.name} is not there any more."
-        raise InvalidPicture(what, "Attach it again, or edit the question.")
+        raise InvalidPicture(what, "Attach the same file again: then this question has it back too.")
 
 
 @lru_cache(DECODED)
