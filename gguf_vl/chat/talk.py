@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,16 +13,16 @@ from gguf_vl.chat.history import History
 from gguf_vl.chat.presets import read, task_of
 from gguf_vl.chat.turns import Attachment, Chat, State, Turn
 from gguf_vl.errors import GgufVlError, InvalidPicture
-from gguf_vl.tasks import asking
+from gguf_vl.tasks import asking, by_frame
+from gguf_vl.tasks.by_frame import FrameByFrame
 from gguf_vl.tasks.task import Task, free
-from gguf_vl.types import Event, Finished, Message, Picture, PictureLimits, Progress, Request, Sampling, Text, Thinking
+from gguf_vl.types import Event, Finished, Message, Picture, PictureLimits, Request, Sampling, Text, Thinking
 
 if TYPE_CHECKING:
     from gguf_vl.config import Settings
     from gguf_vl.engine.client import Engine
     from gguf_vl.media.video import Clip
     from gguf_vl.runtime.models import Installed
-    from gguf_vl.tasks.by_frame import FrameByFrame
 
 DECODED = 8
 """Pictures that are kept as the model sees them: at most 12 MiB each (4,096 image tokens of 32 × 32 pixels)."""
@@ -184,7 +184,6 @@ def _by_frame(
     """Each frame by itself is all that the context must hold."""
     from gguf_vl.media.shown import room as left_for_pictures
     from gguf_vl.media.video import MOST_TOKENS, Frames, load_clip
-    from gguf_vl.tasks.by_frame import FrameByFrame
 
     limits = asking.limits(asked.task, settings, room.limits)
     left = left_for_pictures(room.n_ctx, (asked.extra, system_prompt(chat, settings)), settings.max_tokens)
@@ -211,7 +210,7 @@ async def answer(history: History, engine: Engine, asked: Request | FrameByFrame
     error = ""
     end: Finished | None = None
     try:
-        async with aclosing(_events(engine, asked)) as events:
+        async with aclosing(by_frame.answer(engine, asked)) as events:
             async for event in events:
                 match event:
                     case Text(text):
@@ -228,24 +227,6 @@ async def answer(history: History, engine: Engine, asked: Request | FrameByFrame
     finally:
         if end is None:
             history.finish(turn_id, "failed" if error else "stopped", error=error)
-
-
-async def _events(engine: Engine, asked: Request | FrameByFrame) -> AsyncGenerator[Event, None]:
-    """Of one request; of one for each frame how far they are, and then what comes of all."""
-    if isinstance(asked, Request):
-        async with aclosing(engine.generate(asked)) as events:
-            async for event in events:
-                yield event
-        return
-    for request in asked.requests:
-        async with aclosing(engine.generate(request)) as events:
-            async for event in events:
-                if isinstance(event, Progress):
-                    yield event
-                else:
-                    asked.take(event)
-    for event in asked.result():
-        yield event
 
 
 def _finish(history: History, turn_id: int, end: Finished) -> None:

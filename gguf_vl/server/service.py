@@ -22,7 +22,7 @@ from gguf_vl.server.models import Models
 from gguf_vl.server.pictures import Pictures, Seen
 from gguf_vl.server.record import current
 from gguf_vl.tasks import asking
-from gguf_vl.tasks.by_frame import FrameByFrame, is_by_frame
+from gguf_vl.tasks.by_frame import FrameByFrame, answer, is_by_frame
 from gguf_vl.tasks.task import Task
 from gguf_vl.types import Embedding, Event, Finished, Message, Picture, PictureLimits, Request, Sampling, Text, Usage
 
@@ -88,7 +88,7 @@ class Service:
                 request = await self._request(asked, installed, engine)
                 texts = [""] * asked.n
                 if isinstance(request, FrameByFrame):
-                    coming = _each_frame(engine, request, asked.n)
+                    coming = _alike(answer(engine, request), asked.n)
                 else:
                     coming = answers(engine, request, asked.n)
                 async with aclosing(coming) as events:
@@ -302,15 +302,12 @@ def _content(parts: Iterable[str | Seen]) -> tuple[str | Picture, ...]:
     return tuple(each for part in parts for each in ((part,) if isinstance(part, str) else part.content))
 
 
-async def _each_frame(engine: Engine, asked: FrameByFrame, n: int) -> AsyncGenerator[tuple[int, Event], None]:
-    """As `answers`, of what is asked frame by frame: all `n` are the same one."""
-    for request in asked.requests:
-        async with aclosing(engine.generate(request)) as events:
-            async for event in events:
-                asked.take(event)
-    for number in range(n):
-        for event in asked.result():
-            yield number, event
+async def _alike(events: AsyncGenerator[Event, None], n: int) -> AsyncGenerator[tuple[int, Event], None]:
+    """One answer's events as those of `n` that are the same."""
+    async with aclosing(events):
+        async for event in events:
+            for number in range(n):
+                yield number, event
 
 
 def _texts(turn: Turn) -> Iterator[str]:

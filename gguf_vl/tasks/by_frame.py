@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gguf_vl.errors import UsageError
 from gguf_vl.tasks import asking
 from gguf_vl.tasks.task import Task
-from gguf_vl.types import Finished, Picture, Request, Text, Timings, Usage
+from gguf_vl.types import Finished, Picture, Progress, Request, Text, Timings, Usage
 
 if TYPE_CHECKING:
     from gguf_vl.config import Settings
@@ -100,7 +100,9 @@ class FrameByFrame:
 
 
 async def answer(engine: Engine, asked: Request | FrameByFrame) -> AsyncGenerator[Event, None]:
-    """The events of one answer, whichever way it is asked for. Raises as `Engine.generate`."""
+    """The events of one answer, whichever way it is asked for: of one frame by frame how far each is, and then what
+    comes of all. Raises as `Engine.generate`.
+    """
     if isinstance(asked, Request):
         async with aclosing(engine.generate(asked)) as events:
             async for event in events:
@@ -109,7 +111,10 @@ async def answer(engine: Engine, asked: Request | FrameByFrame) -> AsyncGenerato
     for request in asked.requests:
         async with aclosing(engine.generate(request)) as events:
             async for event in events:
-                asked.take(event)
+                if isinstance(event, Progress):
+                    yield event
+                else:
+                    asked.take(event)
     for event in asked.result():
         yield event
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,21 @@ def test_a_timeline_comes_through_the_server_as_on_the_command_line(server: Serv
     message: Any = said(server, video_of(data, fps=1), task="timeline").choices[0].message
     assert [(each["start"], each["event"]) for each in message.fields][:2] == expected
     assert [each["start"] for each in message.fields] == [0.0, 1.0, 3.0, 5.0]
+
+
+def test_who_waits_for_a_timeline_hears_how_far_its_frames_are_and_all_answers_are_the_same(
+    server: Serve, film: bytes
+) -> None:
+    talk = [{"role": "user", "content": [video_of(film)]}]
+    told = {"messages": talk, "task": "timeline", "n": 2, "stream": True, "stream_options": {"include_progress": True}}
+    response = httpx2.post(f"{server.url}/v1/chat/completions", json=told)
+    chunks = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
+    is_progress = ["progress" in chunk for chunk in chunks]
+    deltas = [(choice["index"], choice["delta"]) for chunk in chunks for choice in chunk["choices"]]
+    first, second = ("".join(delta.get("content", "") for of, delta in deltas if of == each) for each in (0, 1))
+    assert any(is_progress)
+    assert [each["start"] for each in json.loads(first)] == [0.0, 1.0]
+    assert first == second
 
 
 # --- what is refused
