@@ -273,6 +273,8 @@ def test_a_video_is_uploaded_ahead_and_asked_about_by_its_id(server: Serve, film
     found = said(server, {"type": "video_url", "video_url": {"url": told["id"]}}, ask(SECOND))
     assert found.choices[0].message.content == "second"
     assert found.usage.prompt_tokens_details.image_tokens == told["tokens"]
+    assert uploaded(server, film, fps="1")["n_frames"] == 2
+    assert "no number of frames a second" in uploaded(server, film, fps="0")["error"]["message"]
 
 
 @pytest.mark.anyio

@@ -154,13 +154,19 @@ def video(part: Mapping[str, Any], of: Any) -> Shown:
     `fps` beside or in it. Raises `UsageError` for what cannot be followed.
     """
     inner = of if isinstance(of, Mapping) else {"url": of}
-    fps = part.get("fps", inner.get("fps"))
     if not isinstance(inner.get("url"), str):
         raise UsageError("A video_url has no URL.", 'Send {"video_url": {"url": "data:video/mp4;base64,…"}}.')
-    if fps is not None and (isinstance(fps, bool) or not isinstance(fps, int | float) or not 0.000_001 < fps <= 1000):
-        raise UsageError("A video's fps is no number of frames a second.", 'Send "fps": 2, or less.')
-    frames = None if fps is None else Frames(every=1 / fps)
+    frames = frames_of(part.get("fps", inner.get("fps")))
     return Shown(inner["url"], detail_of(part.get("detail", inner.get("detail"))), frames=frames)
+
+
+def frames_of(fps: Any) -> Frames | None:
+    """So many frames a second of a video; None leaves it to us. Raises `UsageError` for what is no such number."""
+    if fps is None:
+        return None
+    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0.000_001 < fps <= 1000:
+        raise UsageError("A video's fps is no number of frames a second.", 'Send "fps": 2, or less.')
+    return Frames(every=1 / fps)
 
 
 def text_and_pictures(content: Any) -> tuple[str | Shown, ...]:

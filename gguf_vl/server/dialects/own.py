@@ -18,7 +18,7 @@ from gguf_vl.errors import UsageError
 from gguf_vl.media.documents import spelled
 from gguf_vl.server.answers import unless_gone
 from gguf_vl.server.asked import Shown
-from gguf_vl.server.dialects.openai import Body
+from gguf_vl.server.dialects.openai import Body, frames_of
 from gguf_vl.server.pictures import Seen
 from gguf_vl.server.service import Service
 from gguf_vl.tasks.task import Task, load
@@ -102,10 +102,15 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/v1/pictures", summary="Upload a picture, document or video ahead", openapi_extra=_TAKEN)
     async def upload(
-        http: Request, model: str = "", detail: Detail | None = None, pages: str | None = None
+        http: Request,
+        model: str = "",
+        detail: Detail | None = None,
+        pages: str | None = None,
+        fps: float | None = None,
     ) -> dict[str, Any]:
+        frames = frames_of(fps)
         data = await _file(http)
-        shown = Shown(data, detail, pages)
+        shown = Shown(data, detail, pages, frames)
         seen = await service.look(shown, model)
         id = service.pictures.uploads.put(data)
         preparing.begin(id, seen, model, shown)

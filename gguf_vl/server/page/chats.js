@@ -2,6 +2,7 @@
 
 import { newId } from "./format.js";
 import { forGood } from "./memory.js";
+import * as pictures from "./pictures.js";
 import { Shelf } from "./shelf.js";
 import { Signal } from "./signal.js";
 import { told } from "./tasks.js";
@@ -92,7 +93,15 @@ export function titleOf(chat) {
   const first = chat.messages.find((message) => message.role === "user");
   const text = (first ? wordsOf(first) : draft(chat)).replace(/\s+/g, " ").trim();
   if (text) return text.length > TITLE ? `${text.slice(0, TITLE).trimEnd()}…` : text;
-  return (first?.pictures ?? chat.draft).length ? "A picture" : "New chat";
+  const shown = first?.pictures ?? chat.draft;
+  return shown.map((id) => nameOf(chat, id)).filter(Boolean).join(", ") || (shown.length ? "A picture" : "New chat");
+}
+
+/** What a picture is called. Where it is not known yet it is looked up, and the chat has changed then. */
+function nameOf(chat, id) {
+  const name = pictures.nameOf(id);
+  if (!name) pictures.get(id).then((found) => found && changed.emit(chat.id));
+  return name;
 }
 
 /** Keep a chat as it is now. */

@@ -34,10 +34,18 @@ export function thumbnail(picture, name = "") {
   return image;
 }
 
-/** Where other pages of a document are chosen; it is there once the server has told that there are several. */
-function pagesField(picture) {
-  const field = h("input", { class: "pages", hidden: true, "aria-label": `Pages of ${picture.record.name}`, title: "Pages, as 2-5,8; all that fit where it is empty", placeholder: "all" });
-  field.addEventListener("change", () => picture.choose(field.value));
+const CHOICES = {
+  document: { key: "pages", of: "Pages", title: "Pages, as 2-5,8; all that fit where it is empty", usual: "all" },
+  video: { key: "every", of: "Seconds between frames", title: "A frame every so many seconds, as 2; two a second where it is empty", usual: "0.5" },
+};
+
+/** Where other pages of a document or frames of a video are chosen; it comes once the server has told what there is. */
+function choiceField(picture) {
+  const { object, n_pages: all, name } = picture.record;
+  if (object !== "video" && !(all > 1)) return null;
+  const { key, of, title, usual } = CHOICES[object];
+  const field = h("input", { "aria-label": `${of} of ${name}`, title, placeholder: usual });
+  field.addEventListener("change", () => picture.choose({ [key]: field.value.replace(/\s/g, "") }));
   field.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
     event.preventDefault(); // the question is not sent by it
@@ -45,11 +53,10 @@ function pagesField(picture) {
     byId("text").focus();
   });
   const show = () => {
-    const { pages, n_pages: all = 1 } = picture.record;
-    field.hidden = all < 2;
-    if (document.activeElement !== field) field.value = pages ?? "";
+    if (document.activeElement !== field) field.value = picture.record[key] ?? "";
   };
-  return { field, show };
+  const isVideo = object === "video";
+  return { element: h("label", { class: "choice meta" }, isVideo && "every", field, isVideo && "s"), show };
 }
 
 /**
@@ -62,13 +69,12 @@ export function chip(picture, onRemove) {
   const state = h("span", { class: "state" });
   const bar = h("progress", { max: "1", "aria-label": `${picture.record.name}: progress` });
   const retry = iconButton("retry", `Send ${picture.record.name} again`, () => picture.send().catch(() => {}), { class: "icon-button retry" });
-  const pages = pagesField(picture);
+  let choice = null;
   const element = h(
     "li",
     { class: "chip" },
     thumbnail(picture),
     h("span", { class: "about" }, h("span", { class: "name", title: picture.record.name }, picture.record.name), meta, state),
-    pages.field,
     retry,
     iconButton("close", `Remove ${picture.record.name}`, () => {
       stop();
@@ -80,7 +86,11 @@ export function chip(picture, onRemove) {
   const show = () => {
     element.dataset.state = picture.state;
     meta.textContent = about(picture);
-    pages.show();
+    if (!choice) {
+      choice = choiceField(picture);
+      if (choice) retry.before(choice.element);
+    }
+    choice?.show();
     state.textContent = stateOf(picture);
     state.title = stateOf(picture);
     if (picture.state === "sending" && picture.part < 1) bar.value = picture.part;

@@ -14,13 +14,22 @@ const TYPES = /^(?:image\/|video\/|application\/pdf$)/;
 const NAMES = /\.(?:avif|avi|bmp|gif|heic|heif|jpe?g|m4v|mkv|mov|mp4|mpe?g|m?ts|pdf|png|tiff?|webm|webp|wmv)$/i;
 const TOLD = ["object", "width", "height", "tokens", "n_pictures", "pages", "n_pages", "seconds", "n_frames", "previews"];
 
+/** Frames a second, where there is one `every` so many seconds. Raises `Failure` for what is no such number. */
+function fpsOf(every) {
+  if (!every) return undefined;
+  const seconds = Number(every.replace(",", "."));
+  if (seconds >= 0.001 && seconds < 1e6) return 1 / seconds;
+  throw new Failure("Give the seconds from one frame to the next, such as 2.");
+}
+
 /** Whether a file may be one of them; the server knows for sure. */
 export const isOne = ({ type, name }) => TYPES.test(type) || NAMES.test(name);
 
 /**
  * A picture, a document or a video. `state` is "kept", "sending" (with `part` from 0 to 1), "encoding", "ready" or "failed" (with `error`); a
  * picture that is "kept" is sent when it is asked about. `url` shows it, where the browser can. Its record has id, name,
- * type, bytes, and what the server told (`TOLD`): of a document `pages` are those that are shown to the model.
+ * type, bytes, and what the server told (`TOLD`): of a document `pages` are those that are shown to the model. Of a
+ * video a frame is shown `every` so many seconds, as they were typed.
  */
 export class Picture {
   state = "kept";
@@ -60,8 +69,9 @@ export class Picture {
     this.#become("sending");
     const asked = new URLSearchParams();
     for (const name of ["model", "detail"]) if (setting(name)) asked.set(name, setting(name));
-    if (this.record.pages) asked.set("pages", this.record.pages);
     try {
+      const { pages, every } = this.record;
+      for (const [name, value] of Object.entries({ pages, fps: fpsOf(every) })) if (value) asked.set(name, value);
       const onPart = (part) => this.#become("sending", { part });
       const told = await upload(`/v1/pictures${asked.size ? `?${asked}` : ""}`, this.record.blob, onPart, this.#gone.signal);
       Object.assign(this.record, { server: told.id }, Object.fromEntries(TOLD.map((name) => [name, told[name]])));
@@ -93,10 +103,10 @@ export class Picture {
     return (await request(path, { quiet: true, signal: this.#gone.signal })).json();
   }
 
-  /** Have other pages of a document shown to the model, all that fit where none are named. */
-  async choose(pages) {
+  /** Have other `pages` of a document shown to the model, or a frame `every` so many seconds of a video: as usual where that is empty. */
+  async choose(chosen) {
     await this.#sending?.catch(() => {});
-    this.record.pages = pages.replace(/\s/g, "");
+    Object.assign(this.record, chosen);
     await this.send().catch(() => {}); // its state tells
   }
 
@@ -114,9 +124,9 @@ export class Picture {
   /** The part of a message that shows it. Raises `Failure`. */
   async asPart(detail) {
     const url = await this.sent();
-    const { object, name, pages } = this.record;
+    const { object, name, pages, every } = this.record;
     if (object === "document") return { type: "file", file: { file_id: url, filename: name, pages, detail } };
-    if (object === "video") return { type: "video_url", video_url: { url, detail } };
+    if (object === "video") return { type: "video_url", video_url: { url, detail, fps: fpsOf(every) } };
     return { type: "image_url", image_url: { url, detail } };
   }
 
@@ -149,6 +159,9 @@ export async function get(id) {
   if (record && !known.has(id)) known.set(id, new Picture(record));
   return known.get(id) ?? null;
 }
+
+/** What a picture is called, as far as that is known now. */
+export const nameOf = (id) => known.get(id)?.record.name ?? "";
 
 /** The tokens of a picture as far as that is known now. */
 export const tokensOf = (id) => known.get(id)?.record.tokens ?? 0;

@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.media.clips import clip, moving, steady
 from tests.scenes import scene
 from tests.server.conftest import PATIENCE_S
-from tests.server.page.browser import Script, ask, drop, last_answer, needs_chromium, opened
+from tests.server.page.browser import Script, answered, ask, drop, last_answer, needs_chromium, opened
 from tests.server.page.test_tasks import fill, pick
 
 CIRCLE, STAR = (scene(thing).picture for thing in ("red circle", "blue star"))
@@ -127,6 +127,44 @@ def test_a_video_is_asked_about_and_told_by_its_times(page: Page, tmp_path: Path
     answer = last_answer(page)
     assert "A red circle in the middle left." in answer
     assert "The picture is empty." in answer
+
+
+@needs_chromium
+def test_the_frames_of_a_video_are_chosen_and_stay_with_the_question(
+    page: Page, script: Script, tmp_path: Path
+) -> None:
+    opened(page)
+    drop(page, clip(tmp_path / "film.mp4", steady([CIRCLE, STAR], 1.0)).read_bytes(), name="film.mp4", type="video/mp4")
+    chip, field = page.locator(".chip"), page.get_by_label("Seconds between frames of film.mp4")
+    expect(chip).to_contain_text("4 frames", timeout=PATIENCE_S * 1000)
+    field.fill("0")
+    field.press("Enter")
+    expect(chip).to_contain_text("Give the seconds from one frame to the next")
+    page.press("#text", "Enter")
+    expect(page.locator("#notice")).to_contain_text("could not be sent")
+    field.fill("1")
+    field.press("Enter")
+    expect(page.locator("#text")).to_be_focused()
+    expect(chip).to_contain_text("2 frames", timeout=PATIENCE_S * 1000)
+    answered(page, script, "", "A star.")
+    [film] = script.asked[0]["messages"][0]["content"]
+    assert film["video_url"]["fps"] == 1
+    page.reload()
+    answered(page, script, "And before?", "A circle.")
+    assert script.asked[0]["messages"][0]["content"][0]["video_url"]["fps"] == 1
+
+
+@needs_chromium
+def test_a_chat_without_words_is_called_as_what_it_shows(page: Page, script: Script) -> None:
+    opened(page)
+    drop(page, document(CIRCLE, STAR), name="report.pdf", type="application/pdf")
+    ready(page)
+    answered(page, script, "", "A circle and a star.")
+    expect(page.locator("#title")).to_have_text("report.pdf")
+    page.click("#new-chat")
+    page.reload()
+    expect(page.locator("#chats .name")).to_have_text("report.pdf")
+    expect(page.locator("#title")).to_have_text("New chat")
 
 
 @needs_chromium
