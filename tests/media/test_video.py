@@ -223,7 +223,7 @@ def bits(number: int) -> Image.Image:
 
 _COUNTING = """
 import os, sys
-from gguf_vl.media.frames import Reader
+from gguf_vl.media.reader import Reader
 
 def number(frame):
     grey = frame.reformat(format="gray").to_ndarray()
