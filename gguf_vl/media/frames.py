@@ -27,7 +27,9 @@ WHOLE_S = 300.0
 """Of a longer video only the key frames are looked at for changes of scene: decoding all would take minutes."""
 
 _SMALL = 64 * 2**20
-"""Bytes of a file whose packets are all looked at to learn how long it is, whatever it says."""
+"""Bytes of a file whose packets are all looked at to learn how long it is, whatever it says. So they are, some GB a
+second, of one without an index: it may be several recordings behind each other.
+"""
 
 _THUMBNAIL = (32, 18)
 _TURNS = {
@@ -90,9 +92,11 @@ def _serve(job: Any, data: bytes) -> tuple[dict[str, Any], bytes]:
 def _taken(
     file: IO[bytes], demuxer: str, name: str, wanted: Frames, limits: PictureLimits, budget: int, most_steps: int
 ) -> tuple[dict[str, Any], bytes]:
+    is_glued = False
+
     def opened(**options: bool) -> Reader:
         file.seek(0)
-        return Reader(file, demuxer, name, **options)
+        return Reader(file, demuxer, name, is_glued=is_glued, **options)
 
     with opened() as reader:
         first = next(reader.all(), None)
@@ -103,9 +107,10 @@ def _taken(
         natural = PictureLimits(limits.min_tokens, full[0] * full[1] // PATCH**2)
         promised = reader.duration()
         frame_s, aspect = reader.frame_s, reader.aspect
-    if not promised or file.seek(0, io.SEEK_END) < _SMALL:
+    if not promised or not reader.has_index or file.seek(0, io.SEEK_END) < _SMALL:
         with opened() as reader:  # some writers say too little of a video with irregular frames
-            promised = max(promised, reader.until())
+            there, is_glued = reader.until(), reader.is_glued
+        promised = there if is_glued else max(promised, there)
     duration = promised
     for _ in range(2):
         found: list[tuple[float, float]] = []

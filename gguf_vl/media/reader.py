@@ -14,6 +14,7 @@ from gguf_vl.errors import InvalidPicture
 from gguf_vl.media.sources import on_one_line
 
 if TYPE_CHECKING:
+    from av.packet import Packet
     from av.video.frame import VideoFrame
 
 MAX_PIXELS = 40_000_000
@@ -35,6 +36,12 @@ calls key frames what are none.
 _LATE_S = 0.002
 """A frame that comes so little after a time is the one that is seen then: containers round to milliseconds."""
 
+_ANEW_S = 1.0
+_LEAP_S = 3600.0
+"""Another recording begins where times go back by more than the first, or ahead by more than the second: FFmpeg takes
+one that begins a minute before the file's first for what comes a day later (`pts_wrap_bits`).
+"""
+
 AGAIN = "Download or copy it again, or save it as MP4 from another program."
 """What to do about a file that is damaged."""
 
@@ -42,17 +49,21 @@ _BROKEN_PACKETS = 1000
 
 
 class Reader:
-    """A video file that is open at its first frame. Times are seconds from that.
+    """A video file that is open at its first frame. Times are seconds from that; of recordings that were glued behind
+    each other they go on. One whose times are known to begin anew (`is_glued`) is not searched, but read on.
 
     Raises InvalidPicture, speaking of `name`, for what is no video or has no pictures.
     """
 
-    def __init__(self, file: IO[bytes], demuxer: str, name: str, *, only_key_frames: bool = False) -> None:
+    def __init__(
+        self, file: IO[bytes], demuxer: str, name: str, *, only_key_frames: bool = False, is_glued: bool = False
+    ) -> None:
         import av
         import av.error
 
         self._errors = (av.error.FFmpegError, ValueError, EOFError)
         self.name = name
+        self.is_glued = is_glued
         av.logging.set_level(av.logging.PANIC)
         try:
             # a demuxer by name, and no other file: a playlist in disguise could name any file or address
@@ -78,8 +89,8 @@ class Reader:
         self._next: VideoFrame | None = None
         self._ahead = self._decoded()
         self._ends_at = 0.0
-        self._has_index = demuxer in _INDEXED
-        self._back = 0 if self._has_index else 1
+        self.has_index = demuxer in _INDEXED
+        self._back = 0 if self.has_index else 1
         """Of `_BACK_S`, how far back was far enough."""
 
     @property
@@ -104,13 +115,33 @@ class Reader:
         return told
 
     def until(self) -> float:
-        """Seconds until the end of the last packet that is there. None is decoded; the reader is at the end then."""
+        """Seconds until the end of the last packet that is there, and whether the file is glued is known. None is
+        decoded; the reader is at the end then.
+        """
         end = 0
         with suppress(*self._errors):
-            for packet in self._container.demux(self._stream):
+            for packet in self._packets():
                 if packet.pts is not None and packet.size and not packet.is_corrupt:
-                    end = max(end, packet.pts + (packet.duration or 0) - self._start)
+                    end = max(end, self._end(packet) - self._start)
         return end * self._tick
+
+    def _packets(self) -> Iterator[Packet[Any]]:
+        """The packets from here on. Where times begin anew they are shifted to the end of what came before."""
+        last: int | None = None
+        end = shift = 0
+        for packet in self._container.demux(self._stream):
+            if packet.pts is not None and packet.dts is not None and not self.has_index:
+                if last is not None and not -_ANEW_S < (packet.dts + shift - last) * self._tick < _LEAP_S:
+                    shift = end - packet.pts
+                    self.is_glued = True
+                packet.pts += shift
+                packet.dts += shift
+                last, end = packet.dts, max(end, self._end(packet))
+            yield packet
+
+    def _end(self, packet: Packet[Any]) -> int:
+        """Ticks until which a packet is seen; MPEG's do not say for how long they are."""
+        return (packet.pts or 0) + (packet.duration or round(self.frame_s / self._tick))
 
     def at(self, times: Iterable[float]) -> Iterator[tuple[float, VideoFrame]]:
         """For each of the ascending times the frame that is seen then, and when it is: then, or the first moment at
@@ -143,7 +174,7 @@ class Reader:
     def _decoded(self) -> Iterator[VideoFrame]:
         """The frames from here on. Broken packets are passed over; a file that is cut off ends there."""
         broken = 0
-        packets = self._container.demux(self._stream)
+        packets = self._packets()
         while True:
             try:
                 packet = next(packets)
@@ -173,12 +204,12 @@ class Reader:
     def _search(self, time: float, shown: VideoFrame | None) -> bool:
         """Go to the last key frame before a time where that spares decoding; whether it did."""
         here = 0.0 if shown is None else self._time(shown)
-        if time <= here:
+        if time <= here or self.is_glued:
             return False
         wanted = int(time / self._tick) + self._start
         entries = self._stream.index_entries
         # one that ends before may be an index of what was read so far
-        if self._has_index and len(entries) and entries[-1].timestamp >= wanted:
+        if self.has_index and len(entries) and entries[-1].timestamp >= wanted:
             place = entries.search_timestamp(wanted, backward=True)
             if place < 0 or (entries[place].timestamp - self._start) * self._tick <= here + _LATE_S:
                 return False

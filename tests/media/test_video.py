@@ -177,6 +177,18 @@ def test_time_begins_with_the_first_frame(tmp_path: Path) -> None:
         assert found.steps[0].times == (0, 1)
 
 
+@pytest.mark.parametrize("begin", [0, 300])
+def test_recordings_that_were_glued_behind_each_other_are_one(tmp_path: Path, begin: int) -> None:
+    first = [(time + begin, picture) for time, picture in steady([flat(RED), flat(GREEN)], 1.0)]
+    parts = [clip(tmp_path / "1.ts", first), clip(tmp_path / "2.ts", steady([flat(BLUE), flat(YELLOW)], 1.0))]
+    film = b"".join(part.read_bytes() for part in parts)
+    assert [seen(step.picture) for step in loaded(film, Frames(scenes=True)).steps] == [[each] for each in COLOURS]
+    found = loaded(film, Frames(every=1))
+    assert [seen(step.picture) for step in found.steps] == [[RED, GREEN], [BLUE, YELLOW]]
+    assert found.duration == pytest.approx(4.0, abs=0.2)
+    assert found.note == ""
+
+
 def test_a_file_that_does_not_say_how_long_it_is_is_asked(tmp_path: Path) -> None:
     path = four(tmp_path / "live.mkv", container_options={"live": "1"})
     with av.open(path) as container:
