@@ -7,7 +7,6 @@
     load_pages(document, limits, budget)    pages of a PDF or TIFF, as many as fit          from .documents
     load_clip(source, limits, budget)       frames of a video, in pairs, with times         from .video
     Frames(every, number, scenes)           which frames those are                          from .choice
-    find_events(answer)                     an answer's times and events                    from .timeline
     page(path, number, limits)              a page of a PDF as PNG                          from .pdf
     grab(), copy(text)                      pictures and files from the clipboard, text     from .clipboard
     dropped_paths(text)                     a terminal's paste as the files it names        from .dropped
