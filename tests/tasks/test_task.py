@@ -107,6 +107,16 @@ items = { type = "integer" }
     assert sample_of(plant).pictures
 
 
+def test_tasks_of_ones_own_are_read_again_once_they_have_changed(own: Path) -> None:
+    own.write_text("[plant]\nprompt = 'Which plant is this?'", encoding="utf-8")
+    assert find("plant") is find("plant")
+    own.write_text("[plant]\nprompt = 'What plant is this, and how old?'", encoding="utf-8")
+    assert find("plant").prompt == "What plant is this, and how old?"
+    own.unlink()
+    with pytest.raises(UsageError):
+        find("plant")
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
