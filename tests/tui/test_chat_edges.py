@@ -121,15 +121,15 @@ async def test_an_answer_that_cannot_be_kept_ends_with_a_line(monkeypatch: pytes
 
 async def test_a_question_goes_with_the_picture_that_is_still_being_read(monkeypatch: pytest.MonkeyPatch) -> None:
     read = asyncio.Event()
-    from gguf_vl.tui.screens import chat
+    from gguf_vl.tui.screens import question
 
-    attach = chat.attach
+    attach = question.attach
 
     async def slowly(*args: Any, **more: Any) -> Any:
         await read.wait()
         return await attach(*args, **more)
 
-    monkeypatch.setattr(chat, "attach", slowly)
+    monkeypatch.setattr(question, "attach", slowly)
     async with talking(playing(text("shapes"))) as stage:
         stage.app.chat.bring(SHAPES)
         await stage.until(lambda: "reading pictures" in stage.text())
@@ -283,13 +283,13 @@ async def test_a_home_that_there_is_not_ends_nothing() -> None:
 
 async def test_a_question_does_not_go_without_its_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     read = asyncio.Event()
-    from gguf_vl.tui.screens import chat
+    from gguf_vl.tui.screens import question
 
     async def in_vain(*_: Any, **__: Any) -> Any:
         await read.wait()
         raise GgufVlError("broken.png is torn.", "Take another.")
 
-    monkeypatch.setattr(chat, "attach", in_vain)
+    monkeypatch.setattr(question, "attach", in_vain)
     async with talking(playing(text("one"))) as stage:
         stage.app.chat.bring(SHAPES)
         await stage.until(lambda: "reading pictures" in stage.text())
