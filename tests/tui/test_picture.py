@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Label
 
-from gguf_vl.media.boxes import Box
+from gguf_vl.media.boxes import Box, Point
 from gguf_vl.tui.terminal import Protocol
 from gguf_vl.tui.widgets import picture
 from gguf_vl.tui.widgets.picture import PictureScreen, PictureView, system_viewer
@@ -67,6 +68,9 @@ class Showing(App[None]):
 
     def lines(self) -> list[str]:
         return [strip.text for strip in self.screen._compositor.render_strips()]
+
+    def words(self) -> set[str]:
+        return set(re.findall(r"\w+", " ".join(self.lines())))
 
 
 @pytest.mark.anyio
@@ -257,6 +261,17 @@ async def test_sixels_are_drawn_where_the_picture_stands_alone(file: Path) -> No
         view.parent.scroll_to(y=0, animate=False)  # type: ignore[union-attr]
         await pilot.resize_terminal(80, 6)
         await until(pilot, lambda: with_sixels() == [1, 2, 3, 4])  # not on the last line, which would scroll
+
+
+@pytest.mark.anyio
+async def test_large_it_has_its_boxes_and_points_too(file: Path) -> None:
+    box, point = Box("blue", 200, 150, 400, 300), Point("red", 60, 60)
+    view = PictureView(file, "shapes.png", boxes=[box], points=[point], max_columns=40)
+    app = Showing(view)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: view.is_drawn)
+        view.action_open()
+        await until(pilot, lambda: isinstance(app.screen, PictureScreen) and {"blue", "red"} <= app.words())
 
 
 @pytest.mark.anyio

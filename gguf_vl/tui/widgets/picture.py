@@ -320,7 +320,7 @@ class PictureView(Widget, can_focus=True):
     def action_open(self) -> None:
         """The picture on the whole terminal."""
         if self._opens and self._source is not None:
-            self.app.push_screen(PictureScreen(self._source, self.title, pixels=self.pixels, boxes=self._boxes))
+            self.app.push_screen(PictureScreen(self._source, self.title, self.pixels, self._boxes, self._points))
 
 
 class PictureScreen(ModalScreen[None]):
@@ -337,11 +337,16 @@ class PictureScreen(ModalScreen[None]):
     """
 
     def __init__(
-        self, source: Source, title: str = "", *, pixels: tuple[int, int] | None = None, boxes: Sequence[Box] = ()
+        self,
+        source: Source,
+        title: str = "",
+        pixels: tuple[int, int] | None = None,
+        boxes: Sequence[Box] = (),
+        points: Sequence[Point] = (),
     ) -> None:
         super().__init__()
         self._source, self._title = source, title
-        self._view = PictureView(source, title, pixels=pixels, boxes=boxes, fills=True, opens=False)
+        self._view = PictureView(source, title, pixels=pixels, boxes=boxes, points=points, fills=True, opens=False)
         self._viewer = system_viewer(os.environ) if isinstance(source, Path) else None
 
     def compose(self) -> ComposeResult:
