@@ -248,6 +248,7 @@ async def test_a_slash_lists_commands_and_enter_does_one() -> None:
 async def test_presets_are_one_key_and_what_is_to_be_changed_is_selected() -> None:
     async with talking(playing(text("{}"))) as stage:
         await stage.until(lambda: stage.app.model.name)
+        await stage.attach()
         await stage.pilot.press("f4")
         assert (stage.prompt.text, stage.prompt.selected_text) == ("Locate the {thing}.", "{thing}")
         await stage.pilot.press("enter")

@@ -11,7 +11,7 @@ from gguf_vl import paths
 from gguf_vl.engine.fake import text
 from gguf_vl.tui.app import GgufVlApp
 from gguf_vl.tui.widgets.answer import AnswerText
-from tests.tui.talking import playing, talking
+from tests.tui.talking import PICTURES, playing, talking
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +40,7 @@ async def test_task_is_completed_and_what_is_to_be_changed_is_selected() -> None
         await stage.pilot.press("enter")
         await stage.until(lambda: stage.prompt.text == "How many objects are there?")
         assert stage.prompt.selected_text == "objects"
+        await stage.attach()
         await stage.answer_to("circles")
         assert (stage.turns[0].text, stage.turns[0].task) == ("How many circles are there?", "count")
 
@@ -68,6 +69,7 @@ async def test_a_persons_own_task_is_in_the_palette_too(home: Path) -> None:
         assert commands["Task: mood"].help == "Its mood"
         await commands["Task: mood"].callback()  # type: ignore[misc]
         assert stage.prompt.text == "What is its mood?"
+        await stage.attach()
         await stage.pilot.press("enter")
         await stage.until(lambda: len(stage.turns) == 2)
         assert stage.turns[0].task == "mood"
@@ -93,6 +95,7 @@ async def test_a_broken_file_of_tasks_is_a_line_and_the_shipped_ones_are_there(h
 )
 async def test_an_answer_is_shown_as_its_task_says(task: str, answer: str, shown: list[str]) -> None:
     async with talking(playing(text(answer))) as stage:
+        await stage.attach()
         await stage.app.run_action(f"screen.task({task!r})")
         await stage.pilot.press("enter")
         await stage.until(lambda: len(stage.turns) == 2)
@@ -119,3 +122,32 @@ async def test_points_are_drawn_on_the_picture_and_listed() -> None:
         await stage.until(lambda: len(stage.views) == 2 and stage.views[1].points)
         assert [point.label for point in stage.views[1].points] == ["red circle"]
         await stage.until(lambda: "red circle  (" in stage.text())
+
+
+async def test_a_task_about_another_number_of_pictures_is_a_line_and_nothing_is_lost() -> None:
+    async with talking(playing(text("Two shapes."))) as stage:
+        await stage.until(lambda: stage.app.model.name)
+        await stage.app.run_action("screen.task('compare')")
+        question = stage.prompt.text
+        await stage.pilot.press("enter")
+        await stage.until(lambda: "about 2 pictures, and none is given" in told(stage.app))
+        await stage.attach()
+        await stage.pilot.press("enter")
+        await stage.until(lambda: "about 2 pictures, and 1 is given" in told(stage.app))
+        assert (stage.turns, stage.prompt.text) == ([], question)
+        await stage.attach(PICTURES / "two.png")
+        await stage.answer_to("")
+        assert len(stage.turns[0].attachments) == 2
+
+
+async def test_pictures_of_the_chat_count_where_a_question_brings_too_few() -> None:
+    async with talking(playing(text("A circle."))) as stage:
+        await stage.until(lambda: stage.app.model.name)
+        await stage.attach()
+        await stage.answer_to("What is this")
+        for task, more, answers in (("describe", 0, 2), ("compare", 1, 3)):
+            for _ in range(more):
+                await stage.attach(PICTURES / "two.png")
+            await stage.app.run_action(f"screen.task({task!r})")
+            await stage.answer_to("")
+            assert len(stage.turns) == 2 * answers

@@ -84,6 +84,7 @@ class QuestionScreen(TaskScreen):
                 self._sends_then = True
                 self.notify("The question goes when its picture is read.")
             elif self.editing:
+                self.check_asked(text)
                 self.finish_edit(text)
             elif text or self.app.history.draft(self.chat_id).attachments:
                 self.check_asked(message.text)

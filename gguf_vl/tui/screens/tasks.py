@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from gguf_vl.chat.presets import Preset, check, presets, question, task_of, tasks
+from gguf_vl.chat.presets import Preset, presets, question, read, task_of, tasks
 from gguf_vl.errors import UsageError
+from gguf_vl.tasks import asking
 from gguf_vl.tasks.task import Task, find
 from gguf_vl.tui.screens.turns import TurnScreen
 from gguf_vl.tui.widgets.prompt import Prompt
@@ -38,8 +39,6 @@ class TaskScreen(TurnScreen):
 
     def _put(self, task: Task, words: str) -> None:
         """Words that are written already are what the task asks for, where that is one thing; else they stay behind."""
-        from gguf_vl.tasks import asking
-
         prompt, model = self.query_one(Prompt), self.app.model.name
         begun = question(task, model, "\n\n".join(filter(None, (words, prompt.text.strip()))))
         if model not in task.by_frame and (line := asking.beyond(task, model)):
@@ -54,10 +53,21 @@ class TaskScreen(TurnScreen):
             self.app.history.set_preset(self.chat_id, task)
 
     def check_asked(self, text: str) -> None:
-        """Raise `UsageError` for a question of a task that lacks what must be said."""
+        """Raise `UsageError` for what is in the prompt, new or edited, where its task lacks what must be said, or is
+        about another number of pictures. Those of the chat so far count where the question brings too few.
+        """
+        history, edited = self.app.history, self.editing
+        if edited:
+            begun_with, brought, before = edited.task, edited.attachments, history.path(edited.id)[:-1]
+        else:
+            begun_with, brought = self.begun_with, history.draft(self.chat_id).attachments
+            before = history.turns(self.chat_id)
         try:
-            task = task_of(self.begun_with)
+            task = task_of(begun_with)
         except UsageError:
             return  # the answer tells it
-        if task:
-            check(task, text)
+        if task and (asked := read(task, text)):
+            there = [*brought, *(each for turn in before for each in turn.attachments)]
+            n_pictures = max(len(brought), min(len(there), task.n_pictures[0]))
+            has_videos = any(each.seconds is not None for each in there)
+            asking.check(task, None if has_videos else n_pictures, asked[0])
