@@ -86,7 +86,7 @@ def bindings(*where: Where) -> list[BindingType]:
             action.title,
             show=False,
             id=action.name,
-            # Before the keys that a text area has by itself, Enter and F7 among them.
+            # Enter before a text area takes it as a line, F keys over screens that have no other.
             priority=action.where == "prompt" or action.keys.startswith("f"),
         )
         for action in ACTIONS

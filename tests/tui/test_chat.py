@@ -273,6 +273,22 @@ async def test_keys_are_remapped_in_the_settings() -> None:
         GgufVlApp(replace(Settings(), keys={"nonsense": "f8"}), History())
 
 
+async def test_a_key_that_edits_text_does_what_it_is_remapped_to() -> None:
+    settings = replace(Settings(), keys={"new_chat": "ctrl+w", "stop": "ctrl+k"})
+    async with talking(playing([Text("…"), Waits()]), settings=settings) as stage:
+        first = stage.app.chat.chat_id
+        await stage.ask("Go")
+        await stage.until(lambda: len(stage.turns) == 2)
+        await stage.type("two words")
+        await stage.pilot.press("home", "ctrl+k")
+        await stage.idle()
+        assert stage.turns[1].state == "stopped"
+        assert stage.prompt.text == "two words"
+        await stage.pilot.press("ctrl+w")
+        await stage.until(lambda: stage.app.chat.chat_id != first)
+        assert stage.app.history.draft(first).text == "two words"
+
+
 async def test_the_banner_offers_what_suits_this_machine_and_never_takes_the_focus() -> None:
     async with talking(playing(text("ok"))) as stage:
         await stage.until(lambda: "F7" in stage.text())

@@ -37,6 +37,7 @@ class Prompt(TextArea):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings("prompt"),
+        *bindings("everywhere", "chat"),  # here too: whatever keys they have now, a text area has not
         Binding("tab", "complete", show=False, priority=True),
         Binding("up", "up", show=False, priority=True),
         Binding("down", "down", show=False, priority=True),
