@@ -41,6 +41,7 @@ async def test_it_says_how_keys_are_chosen_and_how_pictures_get_in() -> None:
         assert "config.toml" in text
         assert "clipboard" in text
         assert "report.pdf#3" in text
+        assert "pictures, PDFs and videos" in text
 
 
 @pytest.mark.parametrize("key", ["escape", "f1", "q"])

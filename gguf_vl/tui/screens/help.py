@@ -1,4 +1,4 @@
-"""All keys as they are now, the slash commands, and how pictures get in."""
+"""All keys as they are now, the slash commands, and how pictures, documents and videos get in."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ _NAMES = {
 }  # fmt: skip
 PICTURES = (
     ("Ctrl+V", "a screenshot, or files, from the clipboard"),
-    ("drop", "files onto the terminal, or paste their paths"),
+    ("drop", "pictures, PDFs and videos, or paste their paths"),
     ("@", "in the prompt completes a path"),
     ("PDF", "a page is a picture: report.pdf#3 is the third"),
+    ("video", "a clip.mp4 is seen by its frames, in pairs"),
     ("https://…", "a picture's address, unless offline"),
 )
 MOUSE = (
@@ -58,7 +59,7 @@ class HelpScreen(Page):
             with Vertical():
                 for place in ("everywhere", "chat", "prompt"):
                     yield from _part(_PLACES[place], _actions(place, remapped))
-                yield from _part("Pictures", PICTURES)
+                yield from _part("Pictures, PDFs, videos", PICTURES)
                 yield from _part("Presets", _presets())
                 yield from _part("Mouse", MOUSE)
                 yield from _remapping()

@@ -74,7 +74,7 @@ class Prompt(TextArea):
             show_line_numbers=False,
             compact=True,
             highlight_cursor_line=False,
-            placeholder="Ask about a picture: drop, paste (Ctrl+V) or choose (Ctrl+G) one · / commands · ? keys",
+            placeholder="Ask about pictures, PDFs, videos; drop, paste (Ctrl+V), choose (Ctrl+G) · / commands · ? keys",
         )
         self._suggested = suggested
         self._found: list[Suggestion] = []

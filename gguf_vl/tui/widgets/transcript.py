@@ -19,7 +19,7 @@ KEPT = 12
 WELCOME = """\
 [b]Talk about pictures, on this machine.[/]
 
-Drop a picture into this window, paste one with [b]Ctrl+V[/], or choose one with [b]Ctrl+G[/]; then ask.
+Drop pictures, PDFs or videos here, paste with [b]Ctrl+V[/], or choose with [b]Ctrl+G[/]; then ask.
 [b]F2[/] to [b]F6[/] ask what is often asked. [b]F1[/] lists every key, [b]/[/] every command."""
 
 
