@@ -123,7 +123,7 @@ class History:
             _set(rows, chat_id, model=name)
 
     def set_preset(self, chat_id: int, name: str | None) -> None:
-        """The task of what is typed or, where nothing is, of what was asked last; by its name."""
+        """The task of what is typed or, where nothing is, of what was asked last: see `Turn.task`."""
         with self.writing() as rows:
             _set(rows, chat_id, preset=name)
 

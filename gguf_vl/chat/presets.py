@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from gguf_vl.errors import UsageError
 from gguf_vl.tasks import asking
-from gguf_vl.tasks.task import PLACEHOLDER, Task, free, load, shipped
+from gguf_vl.tasks.task import PLACEHOLDER, Task, load, shipped
 
 _MARK = "\0"
 
@@ -39,10 +40,15 @@ class Preset:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a person begins with: the `text`, and where in it is what they will want to change, [start, end)."""
+    """What a person begins with: the `text`, and where in it is what they will want to change, [start, end).
+
+    `begun_with` is what the question remembers: the task, and the parameters that the text does not show, as `/task`
+    takes them.
+    """
 
     text: str
     selected: tuple[int, int]
+    begun_with: str
 
 
 @cache
@@ -66,36 +72,50 @@ def tasks() -> tuple[Mapping[str, Task], str]:
         return shipped(), f"{error.what} {error.fix}"
 
 
-def task_of(name: str | None) -> Task | None:
+def task_of(begun_with: str | None) -> Task | None:
     """The task that a question remembers; None where there is no such task (any more).
 
     Raises `UsageError` where it may be the person's own, and the file of those is broken.
     """
-    if not name:
+    if not begun_with:
         return None
+    name, _ = _remembered(begun_with)
     found, trouble = tasks()
     if trouble and name not in found:
         load()
     return found.get(name)
 
 
-def question(task: Task, model: str, words: str = "") -> Question:
-    """A task as it is asked of the model of that name, with a person's own words in it or behind it.
+def _remembered(begun_with: str) -> tuple[str, Mapping[str, str]]:
+    """(name of the task, parameters)."""
+    try:
+        name, *pairs = shlex.split(begun_with)
+    except ValueError:  # an import may say anything
+        return begun_with, {}
+    return name, {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
 
-    Selected is the first parameter that the words have not given. One that must be given stands there as `{thing}`, if
-    no preset says something in its place.
+
+def question(task: Task, model: str, words: str = "", given: Mapping[str, str] | None = None) -> Question:
+    """A task as it is asked of the model of that name, with these parameters, and a person's own words in it or behind
+    it.
+
+    Selected is the first parameter that neither gives. One that must be given stands there as `{thing}`, if no preset
+    says something in its place. Raises `UsageError` for a parameter that the task has not.
     """
-    given, extra = asking.settle(task, {}, words)
+    given, extra = asking.settle(task, given or {}, words)
+    asking.check(task, None, {each.name: each.name for each in task.parameters} | dict(given))
     wording = task.wordings.get(model, task.prompt)
+    shown = PLACEHOLDER.findall(wording)
+    begun_with = shlex.join([task.name, *(f"{name}={value}" for name, value in given.items() if name not in shown)])
     open_ones = {each.name: each for each in task.parameters if each.name not in given}
-    first = next((name for name in PLACEHOLDER.findall(wording) if name in open_ones), None)
+    first = next((name for name in shown if name in open_ones), None)
     values = {name: each.default or _stand_in(task, name, model) for name, each in open_ones.items()}
     marked = values | ({first: _MARK} if first else {})
     text = asking.prompt(task, {**given, **marked}, model, extra=extra).strip()
     if first is None:
-        return Question(text, (len(text), len(text)))
+        return Question(text, (len(text), len(text)), begun_with)
     start = text.find(_MARK)
-    return Question(text.replace(_MARK, values[first]), (start, start + len(values[first])))
+    return Question(text.replace(_MARK, values[first]), (start, start + len(values[first])), begun_with)
 
 
 def _stand_in(task: Task, name: str, model: str) -> str:
@@ -103,22 +123,17 @@ def _stand_in(task: Task, name: str, model: str) -> str:
     return said if said and model not in task.wordings else f"{{{name}}}"
 
 
-def read(task: Task, text: str) -> tuple[Mapping[str, str], str] | None:
-    """(parameters, words behind it) of a question in the task's words for any model; None where they were changed."""
+def read(task: Task, text: str, begun_with: str = "") -> tuple[Mapping[str, str], str] | None:
+    """(parameters, words behind it) of a question in the task's words for any model; None where they were changed.
+    What the text does not show of them is what the question remembers.
+    """
     for wording in (task.prompt, *task.wordings.values()):
         if found := _pattern(wording.strip()).fullmatch(text.strip()):
-            defaults = {each.name: each.default for each in task.parameters}
-            given = {name: value for name, value in found.groupdict().items() if value != defaults.get(name)}
-            return {name: value for name, value in given.items() if value != f"{{{name}}}"}, found[
-                found.re.groups
-            ] or ""
+            given = {**_remembered(begun_with)[1], **found.groupdict()}
+            unsaid = {each.name: (each.default, f"{{{each.name}}}") for each in task.parameters}
+            said = {name: value for name, value in given.items() if value not in unsaid.get(name, ())}
+            return said, found[found.re.groups] or ""
     return None
-
-
-def check(task: Task, text: str) -> None:
-    """Raise `UsageError` for a question of the task in which something is not said that must be."""
-    if asked := read(task, text):
-        asking.check(replace(task, n_pictures=free().n_pictures), 0, asked[0])
 
 
 @cache

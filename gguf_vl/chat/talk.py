@@ -54,7 +54,7 @@ class Asked:
 def asked_by(turn: Turn) -> Asked:
     """What a question asks for. Raises `UsageError` where its task is the person's own, and the file is broken."""
     task = task_of(turn.task)
-    if task and (found := read(task, turn.text)):
+    if task and (found := read(task, turn.text, turn.task or "")):
         return Asked(task, *found)
     own = replace(free(), sampling=task.sampling, detail=task.detail, min_tokens=task.min_tokens) if task else free()
     return Asked(own, {}, turn.text)

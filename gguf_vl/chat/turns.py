@@ -38,8 +38,8 @@ class Turn:
 
     Turns of one chat with the same `parent_id` are branches: this is number `place`, from 1, `of` so many. Of them the
     one with the highest `chosen` is on the chat's path. A turn in the state "writing" has the text that has come so
-    far. `created` is seconds since 1970. `task` is the name of the task that a question began with, or the question
-    of an answer.
+    far. `created` is seconds since 1970. `task` is what a question, or that of an answer, began with: a task's
+    name, and parameters as `/task` takes them.
     """
 
     id: int

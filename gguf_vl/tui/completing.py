@@ -15,6 +15,7 @@ PICTURE_SUFFIXES = PICTURES | VIDEOS | {".jpe"}
 MOST = 50
 _AT = re.compile(r"""(?:^|\s)@(?:"([^"\n]*)|(\S*))$""")
 _TASK = re.compile(r"/task +([\w-]*)", re.IGNORECASE)
+_PARAMETER = re.compile(r"/task +([\w-]+) +((?:\w+=(?:\"[^\"]*\"|'[^']*'|\S*) +)*)(\w*)", re.IGNORECASE)
 _WITH_WORDS = {"task": "NAME", "model": "NAME", "system": "TEXT", "picture": "PATH or URL", "search": "WORDS"}
 
 
@@ -35,6 +36,8 @@ def suggestions(before: str, folder: Path | None = None) -> list[Suggestion]:
         return _commands(before[1:])
     if found := _TASK.fullmatch(before):
         return _tasks(found[1])
+    if found := _PARAMETER.fullmatch(before):
+        return _parameters(found[1], found[2], found[3], found.start(3))
     if found := _AT.search(before):
         typed = found[1] if found[1] is not None else found[2]
         start = before.rindex("@", 0, found.end() - len(typed))
@@ -59,6 +62,16 @@ def _tasks(typed: str) -> list[Suggestion]:
         Suggestion(0, f"/task {name}", name, task.purpose)
         for name, task in sorted(tasks()[0].items())
         if name.startswith(typed.casefold())
+    ]
+
+
+def _parameters(task: str, given: str, typed: str, start: int) -> list[Suggestion]:
+    """Those that are not given yet."""
+    known = tasks()[0].get(task.casefold())
+    return [
+        Suggestion(start, f"{each.name}=", f"{each.name}=", each.help)
+        for each in (known.parameters if known else ())
+        if each.name.startswith(typed.casefold()) and f"{each.name}=" not in given
     ]
 
 

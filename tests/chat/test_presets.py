@@ -10,7 +10,7 @@ import pytest
 from gguf_vl import paths
 from gguf_vl.chat import talk
 from gguf_vl.chat.history import History
-from gguf_vl.chat.presets import check, presets, question, read, task_of, tasks
+from gguf_vl.chat.presets import presets, question, read, task_of, tasks
 from gguf_vl.config import Settings
 from gguf_vl.errors import UsageError
 from gguf_vl.media.boxes import find_boxes
@@ -85,11 +85,17 @@ def test_every_task_is_known_again_by_its_words(name: str, model: str) -> None:
     assert (list(again[0].values()), again[1]) == (["the old one"] if start < end else [], "and more")
 
 
-def test_what_must_be_said_and_is_not_is_told() -> None:
-    with pytest.raises(UsageError, match="locate needs thing"):
-        check(LOCATE, "Locate the {thing}.")
-    check(LOCATE, "Locate the red circle.")
-    check(LOCATE, "Where is it?")
+def test_parameters_that_the_words_do_not_show_are_remembered() -> None:
+    begun = question(LOCATE, "pocket", "red circle", {"kind": "point"})
+    assert (begun.text, begun.begun_with) == ("Locate the red circle.", "locate kind=point")
+    assert task_of(begun.begun_with) is LOCATE
+    assert read(LOCATE, begun.text, begun.begun_with) == ({"thing": "red circle", "kind": "point"}, "")
+    shown = question(LOCATE, "8b", "red circle", {"kind": "point"})
+    assert shown.begun_with == "locate"
+    in_boxes = shown.text.replace("Report point", "Report bbox")
+    assert read(LOCATE, in_boxes, begun.begun_with) == ({"thing": "red circle"}, "")
+    with pytest.raises(UsageError, match="no parameter 'knd'"):
+        question(LOCATE, "pocket", "", {"knd": "point"})
 
 
 def test_other_words_are_a_question_of_ones_own() -> None:

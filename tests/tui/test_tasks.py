@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gguf_vl import paths
-from gguf_vl.engine.fake import text
+from gguf_vl.engine.fake import ScriptedWorker, text
+from gguf_vl.engine.protocol import Command, Generate
 from gguf_vl.tui.app import GgufVlApp
 from gguf_vl.tui.widgets.answer import AnswerText
 from tests.tui.talking import PICTURES, playing, talking
@@ -151,3 +152,59 @@ async def test_pictures_of_the_chat_count_where_a_question_brings_too_few() -> N
             await stage.app.run_action(f"screen.task({task!r})")
             await stage.answer_to("")
             assert len(stage.turns) == 2 * answers
+
+
+@pytest.fixture
+def systems(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The system prompts of what a scripted engine is asked."""
+    found: list[str] = []
+    send = ScriptedWorker.send
+
+    async def noting(worker: ScriptedWorker, command: Command) -> None:
+        if isinstance(command, Generate):
+            found.append(str(command.request.messages[0].content[0]))
+        await send(worker, command)
+
+    monkeypatch.setattr(ScriptedWorker, "send", noting)
+    return found
+
+
+async def test_parameters_stand_behind_the_name_and_stay_with_the_question(systems: list[str]) -> None:
+    async with talking(playing(text("Restart it."))) as stage:
+        await stage.until(lambda: stage.app.model.name)
+        await stage.attach()
+        await stage.type("/task support ")
+        await stage.until(lambda: "what the customers use" in stage.text())
+        await stage.type("pro")
+        await stage.pilot.press("enter")
+        await stage.until(lambda: stage.prompt.text == "/task support product=")
+        await stage.type("'Paint [2]'")
+        await stage.pilot.press("enter")
+        await stage.until(lambda: "/task support 'product=Paint [2]'" in stage.text())
+        await stage.pilot.press("enter")
+        await stage.until(lambda: len(stage.turns) == 2)
+        await stage.idle()
+        await stage.pilot.press("up", "r")
+        await stage.until(lambda: stage.turns[-1].of == 2)
+        await stage.idle()
+        stage.views[0].focus()
+        await stage.pilot.press("e")
+        await stage.until(lambda: stage.prompt.text == stage.turns[0].text)
+        await stage.type(" Say it briefly.")
+        await stage.pilot.press("enter")
+        await stage.until(lambda: stage.turns[0].of == 2)
+        await stage.idle()
+        assert ["You help customers of Paint [2]." in each for each in systems] == [True] * 3
+
+
+async def test_a_parameter_that_there_is_not_is_a_line_and_the_command_stays() -> None:
+    async with talking(playing()) as stage:
+        await stage.until(lambda: stage.app.model.name)
+        for typed, line in (
+            ("/task locate knd=point red circle", "no parameter 'knd'.\nDid you mean kind?"),
+            ("/task locate thing='red circle", "does not end"),
+        ):
+            stage.prompt.text = typed
+            await stage.pilot.press("enter")
+            await stage.until(lambda line=line: line in told(stage.app))
+            assert stage.prompt.text == typed

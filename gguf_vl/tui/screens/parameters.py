@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, cast, get_args
 
 from textual import on
@@ -12,8 +13,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static, TextArea
 
-from gguf_vl.chat.presets import tasks
-from gguf_vl.errors import GgufVlError
+from gguf_vl.chat.presets import task_of
+from gguf_vl.errors import GgufVlError, UsageError
 from gguf_vl.tui.sampling import FIELDS, Field, InForce, in_force
 from gguf_vl.tui.widgets.choice import Choice
 from gguf_vl.tui.widgets.foot import Foot, Hint
@@ -102,8 +103,11 @@ class ParametersScreen(ModalScreen[None]):
         chat = history.chat(self._chat_id)
         turns, draft = history.turns(chat.id), history.draft(chat.id)
         pictures = bool(draft.attachments) or any(turn.attachments for turn in turns)
+        task = None
+        with suppress(UsageError):  # the file of the person's own tasks is broken: the answer tells it
+            task = task_of(chat.preset)
         both = [
-            in_force(chat, tasks()[0].get(chat.preset or ""), self._ours.settings, made.installed, pictures=each)
+            in_force(chat, task, self._ours.settings, made.installed, pictures=each)
             for each in (pictures, not pictures)
         ]
         self.query_one("#parameters-title", Label).update(

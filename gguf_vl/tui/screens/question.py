@@ -110,15 +110,19 @@ class QuestionScreen(TaskScreen):
     def _command(self, name: str, words: str) -> None:
         prompt, words = self.query_one(Prompt), words.strip()
         prompt.text = ""
+        try:
+            self._obey(name, words)
+        except GgufVlError:
+            prompt.write(f"/{name} {words}".strip())
+            raise
+
+    def _obey(self, name: str, words: str) -> None:
+        prompt = self.query_one(Prompt)
         match name.casefold(), words:
             case "model", _ if words:
                 self.app.switch_model(words)
             case "system", _ if words:
-                try:
-                    self.app.history.set_system(self.chat_id, words)
-                except GgufVlError:
-                    prompt.write(f"/system {words}")
-                    raise
+                self.app.history.set_system(self.chat_id, words)
                 self.notify("The system prompt of this chat is set.")
             case "picture", _ if words:
                 self.bring(words if _URL.fullmatch(words) else Path(os.path.expanduser(words.strip("'\""))))

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Mapping
+from io import StringIO
+
+from textual.markup import escape
+from textual.reactive import var
+
 from gguf_vl.chat.presets import Preset, presets, question, read, task_of, tasks
 from gguf_vl.errors import UsageError
 from gguf_vl.tasks import asking
@@ -9,13 +17,17 @@ from gguf_vl.tasks.task import Task, find
 from gguf_vl.tui.screens.turns import TurnScreen
 from gguf_vl.tui.widgets.prompt import Prompt
 
+_PARAMETER = re.compile(r"\s*[A-Za-z_]\w*=")
+
 
 class TaskScreen(TurnScreen):
-    """A chat in which questions begin with tasks. `begun_with` is the name of that of the question being typed."""
+    """A chat in which questions begin with tasks. `begun_with` is that of the question being typed: see `Turn.task`."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.begun_with: str | None = None
+    begun_with: var[str | None] = var(None, init=False)
+
+    def watch_begun_with(self, begun_with: str | None) -> None:
+        """Have it seen below the question."""
+        self.query_one(Prompt).border_subtitle = escape(f"/task {begun_with}") if begun_with else None
 
     def action_preset(self, number: int) -> None:
         """Have what is often asked in the prompt, with what is written there already."""
@@ -28,29 +40,32 @@ class TaskScreen(TurnScreen):
 
     def begin_preset(self, preset: Preset, words: str = "") -> None:
         """Begin with a preset: the person's own task of that name, if there is one."""
-        self._put(task_of(preset.task.name) or preset.task, words)
+        self._put(task_of(preset.task.name) or preset.task, words, {})
 
     def begin_task(self, name: str, words: str = "") -> None:
-        """Begin with the task of that name. Raises `UsageError` where there is none, and names the nearest."""
+        """Begin with the task of that name, with parameters at the beginning of the words. Raises `UsageError` where
+        there is none, or it has no such parameter, and names the nearest.
+        """
+        given, words = parameters_of(words)
         found, trouble = tasks()
         if trouble:
             self.notify(trouble, severity="warning", timeout=10, markup=False)
-        self._put(found[name] if name in found else find(name), words)
+        self._put(found[name] if name in found else find(name), words, given)
 
-    def _put(self, task: Task, words: str) -> None:
+    def _put(self, task: Task, words: str, given: Mapping[str, str]) -> None:
         """Words that are written already are what the task asks for, where that is one thing; else they stay behind."""
         prompt, model = self.query_one(Prompt), self.app.model.name
-        begun = question(task, model, "\n\n".join(filter(None, (words, prompt.text.strip()))))
+        begun = question(task, model, "\n\n".join(filter(None, (words, prompt.text.strip()))), given)
         if model not in task.by_frame and (line := asking.beyond(task, model)):
             self.notify(line, severity="warning", timeout=8, markup=False)
         prompt.write(begun.text, begun.selected)
-        self.remember(task.name)
+        self.remember(begun.begun_with)
 
-    def remember(self, task: str | None) -> None:
+    def remember(self, begun_with: str | None) -> None:
         """Keep what the question begins with, as long as it is the same."""
-        self.begun_with = task
+        self.begun_with = begun_with
         if self.chat_id >= 0:
-            self.app.history.set_preset(self.chat_id, task)
+            self.app.history.set_preset(self.chat_id, begun_with)
 
     def check_asked(self, text: str) -> None:
         """Raise `UsageError` for what is in the prompt, new or edited, where its task lacks what must be said, or is
@@ -66,8 +81,24 @@ class TaskScreen(TurnScreen):
             task = task_of(begun_with)
         except UsageError:
             return  # the answer tells it
-        if task and (asked := read(task, text)):
+        if task and (asked := read(task, text, begun_with or "")):
             there = [*brought, *(each for turn in before for each in turn.attachments)]
             n_pictures = max(len(brought), min(len(there), task.n_pictures[0]))
             has_videos = any(each.seconds is not None for each in there)
             asking.check(task, None if has_videos else n_pictures, asked[0])
+
+
+def parameters_of(words: str) -> tuple[Mapping[str, str], str]:
+    """(parameters, the words behind them) of `kind=point thing='red circle' in French`, quoted as for a shell. Raises
+    `UsageError` for a quotation that does not end.
+    """
+    lexer = shlex.shlex(stream := StringIO(words), posix=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    pairs, end = list[str](), 0
+    while _PARAMETER.match(words, end):
+        try:
+            pairs.append(lexer.get_token() or "")
+        except ValueError as error:
+            raise UsageError(f"The quotation in {words[end:].strip()} does not end.", "Close it.") from error
+        end = stream.tell()
+    return asking.parameters(pairs), words[end:].strip()

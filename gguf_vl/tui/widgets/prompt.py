@@ -22,13 +22,13 @@ MOST = 50_000
 class Suggestions(OptionList, can_focus=False):
     """What the word before the cursor could become, above the prompt."""
 
-    def show(self, found: list[Suggestion]) -> None:
-        """Show these, and none by hiding."""
+    def show(self, found: list[Suggestion], *, offered: bool) -> None:
+        """Show these, and none by hiding; the first one highlighted, unless they are only `offered`."""
         self.clear_options()
         width = max((len(each.title) for each in found), default=0)
         self.add_options(Content.assemble(each.title.ljust(width), "  ", (each.help, "dim")) for each in found)
         self.display = bool(found)
-        if found:
+        if found and not offered:
             self.highlighted = 0
 
 
@@ -121,7 +121,8 @@ class Prompt(TextArea):
 
     def _suggest(self, found: list[Suggestion]) -> None:
         self._found = found
-        self._suggested.show(found)
+        nothing_typed = bool(found) and found[0].start == len(self._before)
+        self._suggested.show(found, offered=nothing_typed)
 
     @property
     def is_completing(self) -> bool:
@@ -148,14 +149,14 @@ class Prompt(TextArea):
     # Enter arrive together. So each of these waits for its turn.
 
     def action_send(self) -> None:
-        """Send, or take the suggestion; a whole slash command is sent."""
+        """Send, or take the highlighted suggestion; a whole slash command is sent."""
         self.call_later(self._send)
 
     def _send(self) -> None:
         is_whole = self.is_completing and any(each.text == self.text for each in self._found)
-        if self.is_completing and not is_whole:
+        if self.is_completing and self._suggested.highlighted is not None and not is_whole:
             self.take_suggestion()
-            if not self.text.startswith("/") or self.text.endswith(" "):
+            if not self.text.startswith("/") or self.text.endswith((" ", "=")):
                 return
         self.close_suggestions()
         self.post_message(self.Sent(self.text))
