@@ -323,11 +323,15 @@ class History:
 
     def detach(self, attachment_id: int) -> None:
         """Take a picture out of what is typed."""
-        self._detached(attachment_id, time.time())
+        self._change_attachment(attachment_id, "detached_at", time.time())
 
     def reattach(self, attachment_id: int) -> None:
         """Undo `detach`."""
-        self._detached(attachment_id, None)
+        self._change_attachment(attachment_id, "detached_at", None)
+
+    def name_attachment(self, attachment_id: int, name: str) -> None:
+        """Call a picture or a video of what is typed something else."""
+        self._change_attachment(attachment_id, "name", _clean(name))
 
     # --- search -----------------------------------------------------------------------------------------------------
 
@@ -350,11 +354,10 @@ class History:
         with self.database.writing() as connection:
             yield Rows(connection, self.pictures.folder)
 
-    def _detached(self, attachment_id: int, at: float | None) -> None:
-        done = self.database.run(
-            "UPDATE attachment SET detached_at = ? WHERE id = ? AND turn_id IS NULL", (at, attachment_id)
-        )
-        if not done:
+    def _change_attachment(self, attachment_id: int, column: str, value: object) -> None:
+        """Of what is typed: what was asked stays as it was."""
+        changes = f"UPDATE attachment SET {column} = ? WHERE id = ? AND turn_id IS NULL"
+        if not self.database.run(changes, (value, attachment_id)):
             raise no_attachment(attachment_id)
 
     def _forget(self) -> None:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gguf_vl.chat.frames import frames_of
 from gguf_vl.chat.history import History
 from gguf_vl.chat.presets import read, task_of
 from gguf_vl.chat.turns import Attachment, Chat, State, Turn
@@ -135,7 +136,7 @@ def _decoded(path: Path, limits: PictureLimits) -> Picture:  # its name is its c
 def _watched(path: Path, name: str, limits: PictureLimits, budget: int) -> Clip:
     from gguf_vl.media.video import load_clip
 
-    return replace(load_clip(path, limits, budget), name=name)
+    return replace(load_clip(path, limits, budget, frames_of(name)), name=name)
 
 
 def detailed(chat: Chat, settings: Settings, limits: PictureLimits) -> PictureLimits:
@@ -183,7 +184,7 @@ def _by_frame(
 ) -> FrameByFrame:
     """Each frame by itself is all that the context must hold."""
     from gguf_vl.media.shown import room as left_for_pictures
-    from gguf_vl.media.video import MOST_TOKENS, Frames, load_clip
+    from gguf_vl.media.video import MOST_TOKENS, load_clip
 
     limits = asking.limits(asked.task, settings, room.limits)
     left = left_for_pictures(room.n_ctx, (asked.extra, system_prompt(chat, settings)), settings.max_tokens)
@@ -192,7 +193,8 @@ def _by_frame(
     for each in question.attachments:
         if each.seconds is not None:
             _check_there(each)
-            clips.append(load_clip(each.path, limits, MOST_TOKENS, Frames(alone=True), name=each.name))
+            frames = replace(frames_of(each.name), alone=True)
+            clips.append(load_clip(each.path, limits, MOST_TOKENS, frames, name=each.name))
     how: dict[str, Any] = {"extra": asked.extra, "sampling": chat.sampling, "system": chat.system}
     return FrameByFrame(asked.task, clips, asked.given, installed, settings, **how)
 

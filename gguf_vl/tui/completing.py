@@ -16,7 +16,21 @@ MOST = 50
 _AT = re.compile(r"""(?:^|\s)@(?:"([^"\n]*)|(\S*))$""")
 _TASK = re.compile(r"/task +([\w-]*)", re.IGNORECASE)
 _PARAMETER = re.compile(r"/task +([\w-]+) +((?:\w+=(?:\"[^\"]*\"|'[^']*'|\S*) +)*)(\w*)", re.IGNORECASE)
-_WITH_WORDS = {"task": "NAME", "model": "NAME", "system": "TEXT", "picture": "PATH or URL", "search": "WORDS"}
+_VIDEO = re.compile(r"/video +(\S*)", re.IGNORECASE)
+_FRAMES = {
+    "every=": "A frame every so many seconds",
+    "frames=": "So many frames, spread evenly",
+    "scenes": "The first frame of each scene",
+    "auto": "Two frames a second, as far as there is room",
+}
+_WITH_WORDS = {
+    "task": "NAME",
+    "video": "FRAMES",
+    "model": "NAME",
+    "system": "TEXT",
+    "picture": "PATH or URL",
+    "search": "WORDS",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +52,9 @@ def suggestions(before: str, folder: Path | None = None) -> list[Suggestion]:
         return _tasks(found[1])
     if found := _PARAMETER.fullmatch(before):
         return _parameters(found[1], found[2], found[3], found.start(3))
+    if found := _VIDEO.fullmatch(before):
+        begun = ((each, help) for each, help in _FRAMES.items() if each.startswith(found[1].casefold()))
+        return [Suggestion(found.start(1), each, each, help) for each, help in begun]
     if found := _AT.search(before):
         typed = found[1] if found[1] is not None else found[2]
         start = before.rindex("@", 0, found.end() - len(typed))
@@ -48,6 +65,7 @@ def suggestions(before: str, folder: Path | None = None) -> list[Suggestion]:
 def _commands(typed: str) -> list[Suggestion]:
     told = {"model": "Switch to another model", "system": "System prompt of this chat"}
     told |= {"task": "Ask what a task asks, one of your own too"}
+    told |= {"video": "Which frames of a video are seen: every=2, frames=20, scenes"}
     told |= {slash: action.title for slash, action in BY_SLASH.items()}
     told |= {preset.slash: preset.hint for preset in presets()}
     return [

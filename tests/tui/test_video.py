@@ -133,3 +133,26 @@ async def test_of_a_tiff_with_several_pages_it_is_asked_which(tmp_path: Path) ->
         await stage.until(lambda: len(stage.app.history.draft(stage.app.chat.chat_id).attachments) == 2)
         names = [each.name for each in stage.app.history.draft(stage.app.chat.chat_id).attachments]
         assert names == ["scan.tif#2", "scan.tif#3"]
+
+
+async def test_which_frames_are_seen_is_chosen_and_stays_with_the_question(video: Path) -> None:
+    async with talking(playing(text("It moves."))) as stage:
+        await stage.until(lambda: stage.app.model.name)
+        await stage.ask("/video scenes")
+        await stage.until(lambda: "no video in what you are asking" in told(stage.app))
+        stage.prompt.clear()
+        await stage.attach(video)
+        await stage.until(lambda: "12 frames" in stage.text())
+        for choice, n_frames in (("every=2", 3), ("frames=6", 6), ("scenes", 4), ("auto", 12), ("every=2", 3)):
+            stage.prompt.text = f"/video {choice}"
+            await stage.pilot.press("enter")
+            await stage.until(lambda n=n_frames: f" {n} frames" in stage.text())
+            assert (f"moving.mp4#{choice}" in stage.text()) == (choice != "auto")
+        stage.prompt.text = "/video every=often"
+        await stage.pilot.press("enter")
+        await stage.until(lambda: "chooses no frames" in told(stage.app))
+        assert stage.prompt.text == "/video every=often"
+        stage.prompt.clear()
+        await stage.answer_to("What happens")
+        asked = stage.app.history.edit(stage.turns[0].id, "And then?")
+        assert asked.attachments[0].name == "moving.mp4#every=2"

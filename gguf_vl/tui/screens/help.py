@@ -97,7 +97,8 @@ def _presets() -> Iterator[tuple[str, str]]:
 
 
 def _slashes() -> Iterator[tuple[str, str]]:
-    yield "/task NAME KEY=VALUE", "Ask what a task asks, your own too"
+    yield "/task NAME", "Ask what a task asks, your own too; KEY=VALUE behind it"
+    yield "/video FRAMES", "every=2 (seconds), frames=20, scenes or auto"
     yield from ((f"/{action.slash}", action.title) for action in ACTIONS if action.slash)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from textual import work
 from textual.widgets import OptionList, Static
 
+from gguf_vl.chat.frames import with_frames
 from gguf_vl.chat.presets import presets
 from gguf_vl.errors import ChatNotFound, GgufVlError, UsageError
 from gguf_vl.tui.actions import BY_SLASH
@@ -126,6 +127,10 @@ class QuestionScreen(TaskScreen):
                 self.notify("The system prompt of this chat is set.")
             case "picture", _ if words:
                 self.bring(words if _URL.fullmatch(words) else Path(os.path.expanduser(words.strip("'\""))))
+            case "video", "":
+                prompt.write("/video ")
+            case "video", _:
+                self._take_frames(words)
             case "search", _ if words:
                 self.app.search(words)
             case "model", _:
@@ -239,6 +244,18 @@ class QuestionScreen(TaskScreen):
             self.app.history.detach(attachment_id)
             self.undoable[self.chat_id].append(lambda: self.app.history.reattach(attachment_id))
             self._show_chips()
+
+    def _take_frames(self, choice: str) -> None:
+        """Have other frames taken of the question's videos."""
+        history = self.app.history
+        videos = [each for each in history.draft(self.chat_id).attachments if each.seconds is not None]
+        if not videos:
+            raise UsageError("There is no video in what you are asking.", "Drop one first.")
+        names = [with_frames(each.name, choice) for each in videos]
+        for each, name in zip(videos, names, strict=True):
+            history.name_attachment(each.id, name)
+        self.preparing.stop()
+        self._show_chips()
 
     def _show_chips(self) -> None:
         attachments = self.app.history.draft(self.chat_id).attachments

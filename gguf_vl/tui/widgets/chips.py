@@ -51,6 +51,14 @@ class Chip(Horizontal):
         """Say what is known so far."""
         self._show()
 
+    def show(self, attachment: Attachment) -> None:
+        """Show the same picture, or other frames of the same video."""
+        if attachment != self.attachment:
+            self.attachment, self._tokens, self._frames, self._state = attachment, None, None, ""
+            for title in self.query(".title").results(Static):
+                title.update(attachment.name)
+            self._show()
+
     def costs(self, tokens: int, frames: int | None = None) -> None:
         """Show how many image tokens the picture takes, and how many frames of a video these are."""
         self._tokens, self._frames = tokens, frames
@@ -88,12 +96,13 @@ class Chips(HorizontalScroll, can_focus=False):
 
     def show(self, attachments: tuple[Attachment, ...]) -> None:
         """Have chips for these, and keep those that are there already."""
-        wanted = {attachment.id for attachment in attachments}
-        there = {chip.attachment.id for chip in self.query(Chip)}
+        wanted = {attachment.id: attachment for attachment in attachments}
         for chip in self.query(Chip):
-            if chip.attachment.id not in wanted:
+            if attachment := wanted.pop(chip.attachment.id, None):
+                chip.show(attachment)
+            else:
                 chip.remove()
-        self.mount_all(Chip(attachment) for attachment in attachments if attachment.id not in there)
+        self.mount_all(map(Chip, wanted.values()))
         self.display = bool(attachments)
 
     def of(self, attachment_id: int) -> Chip | None:
