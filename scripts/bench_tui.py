@@ -79,13 +79,13 @@ def start(home: str) -> tuple[float, float]:
     """Seconds until the prompt is drawn, and until a key is."""
     began = time.perf_counter()
     with Pseudo(*GGUF_VL, environment={"GGUF_VL_HOME": home, "COLORTERM": "truecolor"}) as terminal:
-        terminal.until("about a picture")
+        terminal.until("about pictures")
         drawn = time.perf_counter() - began
         terminal.type("z")
         terminal.until(" z ")
         echoed = time.perf_counter() - began
         terminal.type("\x7f")  # or the next start shows it
-        terminal.until_after(" z ", "about a picture")
+        terminal.until_after(" z ", "about pictures")
         terminal.type("\x11")
         terminal.ended()
     return drawn, echoed

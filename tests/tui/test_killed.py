@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason=".ci/needs 
 
 COUNTING = (sys.executable, "-P", "-m", "tests.tui.scripted_app", "counting")
 QUESTION = "How many shapes are there beside the circle, and which of them is the largest one of all?"
-PLACEHOLDER = "Ask about a picture"
+PLACEHOLDER = "Ask about pictures"
 FIRST = "New chat"
 
 

@@ -22,7 +22,7 @@ from tests.tui.talking import SHAPES
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason=".ci/needs names it")
 
 SCRIPTED = (sys.executable, "-P", "-m", "tests.tui.scripted_app")
-PLACEHOLDER = "Ask about a picture"
+PLACEHOLDER = "Ask about pictures"
 READY = "of 0.6 GB planned"
 """What is said of the memory once the model is there."""
 CHIP = "384×288 · 108 tokens"
@@ -259,7 +259,7 @@ def test_it_starts_takes_keys_and_leaves_in_a_terminal_of_any_kind(kind: str, an
 
 def test_a_window_of_any_size_is_drawn_and_drawn_again(tmp_path: Path) -> None:
     with Pane(tmp_path, *SCRIPTED, "endless", size=(60, 20)) as pane:
-        pane.until("Ask about a pic")
+        pane.until(PLACEHOLDER)
         pane.paste(str(SHAPES))
         pane.until("shapes.png")
         pane.type("Go")
