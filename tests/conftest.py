@@ -1,22 +1,45 @@
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from gguf_vl import config
+from gguf_vl.hardware.machine import probe
+from gguf_vl.runtime.candidates import here
+from gguf_vl.runtime.models import named
+from gguf_vl.runtime.planning import plan_here
 from gguf_vl.store.adopt import programs
+from gguf_vl.types import Wishes
 from tests.store.other_programs import pebble
 
 hypothesis.settings.register_profile("no clock", deadline=None)
 hypothesis.settings.load_profile("no clock")
 
 
+@pytest.fixture(scope="session")
+def new_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes homes in which this machine and `pocket` are known already, which takes two processes to learn."""
+    first = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GGUF_VL_HOME", str(first))
+        plan_here(here(named("pocket")), probe(), Wishes())
+
+    def make() -> Path:
+        folder = tmp_path_factory.mktemp("home")
+        shutil.copytree(first / "cache", folder / "cache")
+        return folder
+
+    return make
+
+
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(new_home: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Nothing a test does reads or writes the person's own models and settings; every test starts without any."""
     for name in config.NAMES:
         monkeypatch.delenv(f"GGUF_VL_{name.upper()}", raising=False)
-    folder = tmp_path_factory.mktemp("home")
+    folder = new_home()
     monkeypatch.setenv("GGUF_VL_HOME", str(folder))
     return folder
 

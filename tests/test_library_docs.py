@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,9 +43,9 @@ def promised(code: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def one_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def one_home(new_home: Callable[[], Path]) -> Path:
     """What is learnt of the machine in one piece is known in the next."""
-    return tmp_path_factory.mktemp("home")
+    return new_home()
 
 
 @pytest.fixture

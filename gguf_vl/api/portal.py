@@ -92,6 +92,7 @@ class Portal:
             await last
             await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
             await self._loop.shutdown_asyncgens()
+            await self._loop.shutdown_default_executor()
         finally:
             self._loop.stop()
 

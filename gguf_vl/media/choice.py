@@ -25,11 +25,14 @@ class Frames:
 
     def __post_init__(self) -> None:
         if (self.every is not None) + (self.number is not None) + self.scenes > 1:
-            raise UsageError("Frames are chosen in more than one way.", "Take one of --every, --frames and --scenes.")
+            raise UsageError(
+                "Frames are chosen in more than one way.",
+                "Take seconds, a number, or scenes.",
+            )
         if self.every is not None and not 0.001 <= self.every < 1e6:
-            raise UsageError(f"A frame every {self.every:g} seconds.", "Give the seconds, such as --every 2.")
+            raise UsageError(f"A frame every {self.every:g} seconds.", "Give the seconds between two, such as 2.")
         if self.number is not None and not 1 <= self.number <= 100_000:
-            raise UsageError(f"{self.number} frames of a video.", "Give how many, such as --frames 16.")
+            raise UsageError(f"{self.number} frames of a video.", "Give how many, such as 16.")
 
     @property
     def is_default(self) -> bool:

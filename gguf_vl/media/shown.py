@@ -83,7 +83,7 @@ def show(
     found = [_look(each, limits) for each in sources]
     long = [each for each in found if not isinstance(each, Picture)]
     if frames is not None and not frames.is_default and not any(isinstance(each, _Video) for each in long):
-        raise UsageError("Frames are chosen, and no video is given.", "Leave out --every, --frames and --scenes.")
+        raise UsageError("Frames are chosen, and no video is given.", "Give a video, or leave that choice out.")
     budget -= sum(each.tokens + documents.CAPTION_TOKENS for each in found if isinstance(each, Picture))
     content: list[str | Picture] = []
     notes: list[str] = []

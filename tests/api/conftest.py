@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,8 @@ from gguf_vl import Model, load
 
 
 @pytest.fixture(scope="module")
-def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("home")
+def module_home(new_home: Callable[[], Path]) -> Iterator[Path]:
+    folder = new_home()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GGUF_VL_HOME", str(folder))
         yield folder

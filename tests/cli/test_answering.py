@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -35,13 +35,14 @@ def answer(script: Script, task: Task, stream: TextIO, *, as_csv: bool = False) 
 def on_terminal(script: Script, task: Task, **more: bool) -> str:
     """What comes to a terminal."""
     ours, theirs = pty.openpty()
-    os.set_blocking(ours, False)
-    try:
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
         with os.fdopen(theirs, "w", encoding="utf-8", newline="") as stream:
             answer(script, task, stream, **more)
-            return os.read(ours, 4096).decode().replace("\r\n", "\n")
-    finally:
-        os.close(ours)
+        shown = b""
+        with suppress(OSError):  # there is nothing more
+            while read := terminal.read(4096):
+                shown += read
+    return shown.decode().replace("\r\n", "\n")
 
 
 def test_a_terminal_is_shown_what_a_model_wrote_without_its_commands() -> None:

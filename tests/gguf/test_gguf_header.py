@@ -74,7 +74,7 @@ def same(ours: object, theirs: object) -> bool:
     return type(ours) is type(theirs) and ours == theirs
 
 
-@settings(deadline=None)
+@settings(max_examples=50)
 @given(entries(), tensors(), st.booleans(), st.sampled_from([2, 3]))
 def test_every_file_reads_as_the_gguf_package_reads_it(
     scratch: Path, entries: dict[str, Any], tensors: dict[str, Any], big_endian: bool, version: int

@@ -1,8 +1,16 @@
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.hardware.recordings import Programs
+
+
+@pytest.fixture
+def home(home: Path) -> Path:
+    """Nothing is known of the machine yet."""
+    shutil.rmtree(home / "cache")
+    return home
 
 
 @pytest.fixture

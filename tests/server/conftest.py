@@ -103,9 +103,9 @@ Start = Callable[..., Serve]
 
 
 @pytest.fixture(scope="session")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+def serve(new_home: Callable[[], Path]) -> Iterator[Start]:
     """Starts servers, which remember together what the machine is like, and ends them when all is done."""
-    home = tmp_path_factory.mktemp("served")
+    home = new_home()
     with ExitStack() as stack:
 
         def start(*words: str, **more: Any) -> Serve:

@@ -29,7 +29,7 @@ described_here = schemathesis.pytest.from_fixture("described")
 
 
 @described_here.parametrize()
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 def test_nothing_breaks_it(case: Any) -> None:
     status = case.call(timeout=PATIENCE_S).status_code
     assert status < 500 or status == 503, case.as_curl_command()

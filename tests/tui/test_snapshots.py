@@ -137,6 +137,19 @@ async def chats(stage: Stage) -> None:
     await stage.until(lambda: "2 turns" in stage.text())
 
 
+async def deleted(stage: Stage) -> None:
+    """A chat that can be brought back."""
+    await stage.answer_to("What is in the picture?")
+    await stage.pilot.press("ctrl+o")
+    await stage.until(lambda: "2 turns" in stage.text())
+    await stage.pilot.press("d")
+    await stage.until(lambda: "2 turns" not in stage.text())
+    await stage.pilot.press("D")
+    await stage.until(lambda: "kept for 30 days" in stage.text())
+    await stage.until(lambda: "What is in the picture?" in stage.text())
+    stage.app.clear_notifications()
+
+
 async def search(stage: Stage) -> None:
     """What was said, found."""
     await stage.answer_to("What is in the picture?")
@@ -172,6 +185,7 @@ SCREENS: dict[str, tuple[Play, Script]] = {
     "machine": (machine, [DONE]),
     "keys": (keys, [DONE]),
     "chats": (chats, [Text("A blue square."), DONE]),
+    "deleted": (deleted, [Text("A blue square."), DONE]),
     "search": (search, [Text("A blue square."), DONE]),
     "parameters": (parameters, [DONE]),
     "settings": (settings, [DONE]),
