@@ -75,6 +75,7 @@ def test_a_page_of_a_document_is_a_picture_of_its_own(tmp_path: Path) -> None:
         (PNG[: len(PNG) // 2], "cut off"),
         (pdf(), "PDF"),
     ],
+    ids=["no file", "no file of a URL", "of another machine", "empty", "words", "half", "document"],
 )
 def test_what_is_no_picture_is_refused_when_it_is_given(source: str | bytes, what: str) -> None:
     with pytest.raises(InvalidPicture) as caught:
