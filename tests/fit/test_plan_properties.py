@@ -93,7 +93,7 @@ def taken_of(found: Plan, pool: Pool) -> int:
     return sum(each.n_bytes for each in found.allocations if pool.device in held_in[each.device])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(models, machines, wishes)
 def test_no_plan_takes_more_than_is_free_less_the_margin(name: str, where: Machine, wished: Wishes) -> None:
     found = planned(subject(name), where, wished)
@@ -108,7 +108,7 @@ def test_no_plan_takes_more_than_is_free_less_the_margin(name: str, where: Machi
     assert all(each.n_bytes > 0 for each in found.allocations)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(models, machines, wishes)
 def test_every_wish_stands_in_the_plan_as_it_was_set(name: str, where: Machine, wished: Wishes) -> None:
     model = subject(name)
@@ -157,7 +157,7 @@ def worth(found: Plan | None, model: Subject, wished: Wishes) -> tuple[float, ..
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(models, st.booleans(), machines, wishes, st.integers(-1, 2), sizes(0.01, 50))
 def test_more_memory_never_gives_a_worse_plan(
     name: str, sees: bool, where: Machine, wished: Wishes, place: int, more: int
@@ -176,7 +176,7 @@ def test_more_memory_never_gives_a_worse_plan(
     assert worth(after, model, wished) >= worth(before, model, wished)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(models, machines, wishes)
 def test_a_plan_fits_again_with_all_its_own_settings_as_wishes(name: str, where: Machine, wished: Wishes) -> None:
     model = subject(name)

@@ -56,7 +56,7 @@ def test_skeletons_are_written_among_the_models_only_where_there_are_no_temporar
 ) -> None:
     model, variant = catalogue.find("2b")
     assert not text_skeleton(model, variant).is_relative_to(paths.data_dir())
-    assert not paths.cache_dir().exists()
+    assert not (paths.cache_dir() / "skeletons").exists()
 
     def nowhere() -> Path:
         raise FileNotFoundError("no usable temporary directory")

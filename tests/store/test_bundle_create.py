@@ -259,6 +259,7 @@ def test_a_disk_that_is_too_small_is_told_first(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_home_that_cannot_be_written_is_told(tmp_path: Path, home: Path) -> None:
+    shutil.rmtree(home / "cache")
     (home / "cache").touch()
     with pytest.raises(GgufVlError, match=r"cache.* cannot be written") as caught:
         create(["pocket"], tmp_path / "x.tar", SILENT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def test_keeping_twice_is_keeping_once(kept: Kept) -> None:
 
 
 def test_a_log_that_cannot_be_written_stops_nobody(kept: Kept, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(home / "cache")
     (home / "cache").write_text("a file where a folder should be")
     logger.error("something")
     assert kept.lines[-1].text == "something"
