@@ -103,7 +103,7 @@ def question(task: Task, model: str, words: str = "", given: Mapping[str, str] |
     says something in its place. Raises `UsageError` for a parameter that the task has not.
     """
     given, extra = asking.settle(task, given or {}, words)
-    asking.check(task, None, {each.name: each.name for each in task.parameters} | dict(given))
+    asking.check(task, None, {each.name: each.name for each in task.parameters if each.default is None} | dict(given))
     wording = task.wordings.get(model, task.prompt)
     shown = PLACEHOLDER.findall(wording)
     begun_with = shlex.join([task.name, *(f"{name}={value}" for name, value in given.items() if name not in shown)])

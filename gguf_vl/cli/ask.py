@@ -96,7 +96,7 @@ def ask(
         print(f"{installed.name} was found damaged: gguf-vl verify {installed.name}", file=sys.stderr)
     for line in planned.plan.gave_way:
         print(f"To fit this machine, {line}.", file=sys.stderr)
-    if warning := asking.beyond(chosen, installed.name):
+    if warning := asking.beyond(chosen, installed.name, given):
         print(warning, file=sys.stderr)
     detail = settings.detail if "detail" in flags else None
     put = Question(chosen, installed, settings, given, question, sampling, flags.get("system"), detail)

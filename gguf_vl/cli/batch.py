@@ -77,7 +77,7 @@ def batch(
         print(f"Using {installed.name} ({installed.why}).", file=sys.stderr)
     for line in planned.plan.gave_way:
         print(f"To fit this machine, {line}.", file=sys.stderr)
-    if warning := asking.beyond(asked, installed.name):
+    if warning := asking.beyond(asked, installed.name, given):
         print(warning, file=sys.stderr)
     detail = settings.detail if "detail" in flags else None
     job = Job(asked, installed, settings, given, prompt or "", sampling, flags.get("system"), detail)

@@ -71,7 +71,8 @@ def show(
             print(harmless(f"  {title:<12} " + text.replace("\n", "\n" + " " * 15)))
     for each in task.parameters:
         default = "must be given" if each.default is None else f"else: {each.default}"
-        print(harmless(f"  {'-p ' + each.name:<12} {each.help} ({default})"))
+        choices = f"{' or '.join(each.choices)}; " if each.choices else ""
+        print(harmless(f"  {'-p ' + each.name:<12} {each.help} ({choices}{default})"))
     for model, wording in task.wordings.items():
         print(harmless(f"  {'for ' + model:<12} {wording}"))
     for model, wordings in task.by_frame.items():

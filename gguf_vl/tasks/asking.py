@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,11 @@ def check(task: Task, n_pictures: int | None, given: Mapping[str, str]) -> None:
                 f"Did you mean {near[0]}?" if near else f"It has {', '.join(known) or 'none'}.",
             )
     for each in task.parameters:
+        if each.choices and given.get(each.name) and given[each.name] not in each.choices:
+            raise UsageError(
+                f"{_of(task)} takes {each.name}={' or '.join(each.choices)}, and {given[each.name]!r} is given.",
+                "Take one of them.",
+            )
         if each.default is None and not given.get(each.name, "").strip():
             raise UsageError(
                 f"{_of(task)} needs {each.name}: {each.help}.",
@@ -138,20 +143,48 @@ def rules_of(task: Task, given: Mapping[str, str]) -> str:
 def held(task: Task, given: Mapping[str, str], model: str) -> dict[str, Any]:
     """The field of a request that holds an answer to the task's schema, or to the model's own sentence for nothing."""
     nothing = _filled(task.nothing.get(model, ""), task, given)
-    if not nothing or not takes_empty_list(task.schema):
-        return {"schema": task.schema}
+    schema = _narrowed(task.schema, _chosen(task, given, model).values())
+    if not nothing or not takes_empty_list(schema):
+        return {"schema": schema}
     from gguf_vl.engine.grammar.schema import grammar_of
 
-    return {"grammar": grammar_of(task.schema, other=nothing)}
+    return {"grammar": grammar_of(schema, other=nothing)}
 
 
-def beyond(task: Task, model: str) -> str | None:
-    """A sentence where a model is known not to do a task; what it answers then means nothing."""
-    if not task.is_beyond(model):
-        return None
-    return (
-        f"{model} has never learnt the task {task.name}, so its answer means nothing: `gguf-vl pull` gets one that has."
-    )
+def beyond(task: Task, model: str, given: Mapping[str, str] | None = None) -> str | None:
+    """A sentence where a model is known not to do a task, so that its answer means nothing, or not with the choices
+    that are `given`, so that it is asked for the usual ones.
+    """
+    if task.is_beyond(model):
+        what = f"{model} has never learnt the task {task.name}, so its answer means nothing"
+    else:
+        usual = _chosen(task, given or {}, model)
+        unknown = [
+            f"{name}={value}" for name, value in usual.items() if (given or {}).get(name) not in (None, "", value)
+        ]
+        if not unknown:
+            return None
+        what = f"{model} has learnt the task {task.name} with {', '.join(unknown)} alone, and is asked for that"
+    return f"{what}: `gguf-vl pull` gets one that knows more."
+
+
+def _chosen(task: Task, given: Mapping[str, str], model: str) -> dict[str, str]:
+    """Of the parameters with choices, what the model is asked for: the usual, where its words speak of no other."""
+    words = task.by_frame.get(model, (task.wordings.get(model, task.prompt),))
+    spoken_of = {name for text in (task.system, *words) for name in PLACEHOLDER.findall(text)}
+    chosen = {}
+    for each in task.parameters:
+        value = given.get(each.name) if each.name in spoken_of else None
+        if each.choices and (value or each.default):
+            chosen[each.name] = value or each.default or ""
+    return chosen
+
+
+def _narrowed(schema: Any, chosen: Collection[str]) -> Any:
+    """Of a schema that is one of several, the one whose title is a choice; else all of it."""
+    ways = schema.get("anyOf") if isinstance(schema, Mapping) else None
+    wanted = (way for way in ways or () if isinstance(way, Mapping) and way.get("title") in chosen)
+    return next(wanted, schema)
 
 
 def _filled(text: str, task: Task, given: Mapping[str, str]) -> str:

@@ -70,6 +70,11 @@ _RULES: Mapping[str, _Rule] = {
         "a table of lists of texts",
     ),
 }
+_PARAMETER_RULES: Mapping[str, _Rule] = {
+    "help": _Rule(_is_text, "text"),
+    "default": _Rule(_is_text, "text"),
+    "choices": _Rule(_is_list_of_texts, "a list of texts"),
+}
 
 
 def read_file(path: Path) -> dict[str, Task]:
@@ -161,12 +166,18 @@ def _schema(given: Any, place: str, path: Path) -> Any:
 def _parameter(place: str, name: str, given: Any, path: Path) -> Parameter:
     if not _PARAMETER.fullmatch(name):
         raise _wrong(path, place, "has no name that can be typed", "Use a-z, 0-9 and _.")
-    if not isinstance(given, dict) or not all(map(_is_text, given.values())):
-        raise _wrong(path, place, "is not a table of texts", 'Write { help = "what it is", default = "…" }.')
-    for key in given:
-        if key not in ("help", "default"):
-            raise _wrong(path, f"{place}.{key}", "does not exist", "A parameter has help and default.")
-    return Parameter(name, given.get("help", ""), given.get("default"))
+    if not isinstance(given, dict):
+        raise _wrong(path, place, "is not a table", 'Write { help = "what it is", default = "…" }.')
+    for key, value in given.items():
+        if key not in _PARAMETER_RULES:
+            raise _wrong(path, f"{place}.{key}", "does not exist", f"A parameter has {', '.join(_PARAMETER_RULES)}.")
+        if not _PARAMETER_RULES[key].accepts(value):
+            expected = _PARAMETER_RULES[key].expected
+            raise _wrong(path, f"{place}.{key}", f"is not {expected}", f"Give {key} {expected}.")
+    found = Parameter(name, given.get("help", ""), given.get("default"), tuple(given.get("choices", ())))
+    if found.choices and found.default is not None and found.default not in found.choices:
+        raise _wrong(path, f"{place}.default", "is none of its choices", f"Take one of {', '.join(found.choices)}.")
+    return found
 
 
 def _sampling(given: dict[str, Any], place: str, path: Path) -> dict[str, Any]:

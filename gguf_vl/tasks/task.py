@@ -25,18 +25,22 @@ PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """What a person gives a task, by name. One whose `default` is None must be given."""
+    """What a person gives a task, by name. One whose `default` is None must be given; `choices` are all that it may be,
+    where there are any.
+    """
 
     name: str
     help: str
     default: str | None = None
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """What is wanted of pictures.
 
-    `prompt` has parameters in braces. With a JSON `schema` the answer is held to it. `sampling` has fields of
+    `prompt` has parameters in braces. With a JSON `schema` the answer is held to it: of an `anyOf` to the part that has
+    a parameter's choice as its `title`, where one has. `sampling` has fields of
     `types.Sampling`. `min_tokens` is the image tokens that small pictures are enlarged to, `n_pictures` the least and
     the most pictures. `shown` says what the answer is, `wordings` have another prompt for a model by its name, where
     one is known to be better. `nothing` has the sentence with which a model by its name was taught to say that there is

@@ -33,6 +33,7 @@ def test_the_tasks_are_listed_with_what_they_are_for() -> None:
 def test_a_task_is_shown_with_its_words_and_what_pocket_cannot() -> None:
     shown = gguf_vl("tasks", "show", "locate").stdout.decode()
     assert "must be given" in shown
+    assert "boxes, or points (bbox or point; else: bbox)" in shown
     assert "Locate the {thing}." in shown
     assert "never learnt" not in shown
     assert "pocket, the embedded model, has never learnt this" in gguf_vl("tasks", "show", "gui").stdout.decode()

@@ -54,7 +54,19 @@ def test_an_article_that_the_wording_brings_is_not_said_twice(pocket: Installed,
     assert (held.schema, held.grammar) == ({"type": "object"}, None)
     asked = asking.request(find("locate"), [PICTURE], {"thing": "the cat on the mat"}, other, Settings())
     assert 'the description "the cat on the mat" in' in words(asked)
-    assert (asked.schema, asked.grammar) == (find("locate").schema, None)
+    assert (asked.schema["title"], asked.grammar) == ("bbox", None)
+
+
+def test_the_answer_is_held_to_what_was_chosen_as_far_as_the_model_knows_it(
+    pocket: Installed, other: Installed
+) -> None:
+    task, points = find("locate"), {"thing": "cat", "kind": "point"}
+    assert asking.request(task, [PICTURE], points, other, Settings()).schema["title"] == "point"
+    assert asking.beyond(task, "other", points) is None
+    assert "point_2d" not in (asking.request(task, [PICTURE], points, pocket, Settings()).grammar or "point_2d")
+    assert "pocket has learnt the task locate with kind=bbox alone" in str(asking.beyond(task, "pocket", points))
+    assert asking.beyond(task, "pocket", {"thing": "cat", "kind": "bbox"}) is None
+    assert asking.beyond(task, "pocket", {"thing": "cat"}) is None
 
 
 def test_the_braces_of_json_and_of_what_is_given_stay(other: Installed) -> None:
@@ -92,6 +104,7 @@ def test_texts_stand_between_pictures_and_the_prompt_last(other: Installed) -> N
         ("locate", 1, {}, "needs thing: what to find"),
         ("locate", 1, {"thing": " "}, "needs thing"),
         ("locate", 1, {"thing": "x", "think": "y"}, "no parameter 'think'"),
+        ("locate", 1, {"thing": "x", "kind": "polygon"}, "takes kind=bbox or point, and 'polygon'"),
         ("receipt", 1, {"a": "b"}, "no parameter 'a'"),
     ],
 )

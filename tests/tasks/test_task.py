@@ -135,6 +135,11 @@ def test_tasks_of_ones_own_are_read_again_once_they_have_changed(own: Path) -> N
         ("[a]\nprompt = 'x'\nsampling = {heat = 1}", "a.sampling.heat in .* does not exist"),
         ("[a]\nprompt = 'x'\nsampling = {temperature = 'hot'}", "a.sampling.temperature in .* is not a number"),
         ("[a]\nprompt = 'x'\nparameters.y = 3", "a.parameters.y in .* is not a table"),
+        ("[a]\nprompt = 'x'\nparameters.y = {choices = 'z'}", "a.parameters.y.choices in .* is not a list of texts"),
+        (
+            "[a]\nprompt = 'x'\nparameters.y = {default = 'x', choices = ['z']}",
+            "y.default in .* is none of its choices",
+        ),
         ("[a]\nprompt = 'x'\nparameters.y = {hint = 'z'}", "a.parameters.y.hint in .* does not exist"),
         ("[a]\nprompt = 'x'\nby_frame.pocket = 'y'", "a.by_frame in .* is not a table of lists"),
         ("[a]\nprompt = 'x'\nby_frame.pocket = ['y', '{z}']", r"a in .* speaks of \{z\}"),

@@ -5,16 +5,13 @@ import * as tasks from "./tasks.js";
 
 let inputs = new Map();
 
-function field({ name, help, default: usual }, value, onChange) {
-  const input = h("input", {
-    type: "text",
-    value,
-    placeholder: usual ?? help,
-    title: help,
-    autocomplete: "off",
-    required: usual === null,
-    "aria-label": `${name}: ${help}`,
-  });
+function field({ name, help, default: usual, choices }, value, onChange) {
+  const told = { title: help, required: usual === null, "aria-label": `${name}: ${help}` };
+  const options = [...(usual === null ? [""] : []), ...choices].map((each) => h("option", { value: each }, each));
+  const input = choices.length
+    ? h("select", told, ...options)
+    : h("input", { ...told, type: "text", placeholder: usual ?? help, autocomplete: "off" });
+  input.value = value || (choices.length && usual) || "";
   input.addEventListener("input", () => onChange(name, input.value));
   inputs.set(name, input);
   return h("label", null, h("span", { class: "meta" }, name), input);

@@ -49,6 +49,8 @@ def test_what_is_located_is_shown_on_the_picture_and_a_chat_goes_on_behind_it(pa
     drop(page, TWO)
     pick(page, "locate")
     expect(page.locator("#task input").first).to_be_focused()
+    expect(page.locator("#task select option")).to_have_text(["bbox", "point"])
+    expect(page.locator("#task select")).to_have_value("bbox")
     page.keyboard.type("the red circle")
     page.keyboard.press("Enter")
     expect(page.locator(".stage .edge")).to_have_count(1)
