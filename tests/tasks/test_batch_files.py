@@ -120,6 +120,8 @@ def test_who_goes_on_with_another_job_or_a_damaged_one_is_told(tmp_path: Path) -
     ("schema", "columns"),
     [
         (None, None),
+        ({"type": "integer", "minimum": 0}, None),
+        ({"enum": ["red", "blue"]}, None),
         ({"type": "object", "properties": {"a": {"type": "string"}, "b": {"enum": [1, None]}}}, ("a", "b")),
         ({"properties": {"a": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}, ("a",)),
         ({"properties": {"a": {"type": ["array", "null"]}}}, UsageError),
@@ -134,6 +136,11 @@ def test_a_table_has_a_column_for_each_flat_property(schema: object, columns: ob
             columns_of(schema)
     else:
         assert columns_of(schema) == columns
+
+
+def test_a_plain_value_is_the_answer_in_its_row() -> None:
+    assert Csv(None).write(Line("a.png", "3", fields=3)) == b"a.png,3,\n"
+    assert Csv(None).write(Line("a.png", '"red"', fields="red")) == b"a.png,red,\n"
 
 
 def test_columns_of_our_own_names_are_kept_apart() -> None:

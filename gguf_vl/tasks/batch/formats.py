@@ -74,7 +74,8 @@ class Csv:
 
     def write(self, line: Line) -> bytes:
         fields = line.fields if isinstance(line.fields, dict) else {}
-        middle = (line.answer,) if self._columns is None else tuple(fields.get(name) for name in self._columns)
+        value = line.answer if line.fields is None else line.fields
+        middle = (value,) if self._columns is None else tuple(fields.get(name) for name in self._columns)
         return _row((line.file, *map(_cell, middle), line.error or ""))
 
     def records(self, file: BinaryIO) -> Iterator[bytes]:
@@ -96,8 +97,8 @@ class Csv:
 
 
 def columns_of(schema: Any) -> tuple[str, ...] | None:
-    """The columns of a flat schema, None for no schema. Raises `UsageError` for one with lists or objects inside."""
-    if schema is None:
+    """The columns of a flat object, None for one plain value or no schema. Raises `UsageError` for any other schema."""
+    if schema is None or _is_flat(schema):
         return None
     properties = schema.get("properties") if isinstance(schema, Mapping) else None
     if not isinstance(properties, Mapping) or not properties:
