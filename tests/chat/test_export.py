@@ -13,6 +13,7 @@ from base64 import b64encode
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
 
@@ -75,16 +76,17 @@ def test_what_is_there_is_never_replaced(history: History, tmp_path: Path, form:
     assert (tmp_path / "What is the total (2)").is_dir() == (form is Form.MARKDOWN)
 
 
-@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize(
+    ("form", "module", "step"), [(Form.MARKDOWN, shutil, "copyfile"), *((form, os, "replace") for form in Form)]
+)
 def test_a_disk_that_refuses_leaves_nothing_behind(
-    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Form
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Form, module: ModuleType, step: str
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     chat = talk(history)
-    monkeypatch.setattr(shutil, "copyfile", full)
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(module, step, full)
     with pytest.raises(GgufVlError, match="cannot be written: No space left"):
         files.write(history, chat, form, tmp_path)
     assert list(tmp_path.iterdir()) == []

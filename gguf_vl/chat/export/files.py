@@ -35,6 +35,7 @@ def write(history: History, chat_id: int, form: Form, folder: Path) -> Path:
     from gguf_vl.store.disk import replace_text, telling
 
     title = history.chat(chat_id).title
+    beside: Path | None = None
     with telling(folder, "written"):
         folder.mkdir(parents=True, exist_ok=True)
         path = unused(folder, title, _ENDINGS[form])
@@ -42,12 +43,17 @@ def write(history: History, chat_id: int, form: Form, folder: Path) -> Path:
             case Form.MARKDOWN:
                 text, pictures = markdown.export(history, chat_id, path.stem)
                 if pictures:
-                    _copy(pictures, path.with_suffix(""))
+                    beside = _copied(pictures, path.with_suffix(""))
             case Form.HTML:
                 text = html.export(history, chat_id)
             case Form.JSON:
                 text = as_json(history, [chat_id])
-        replace_text(path, text)
+        try:
+            replace_text(path, text)
+        except BaseException:
+            if beside:
+                shutil.rmtree(beside, ignore_errors=True)
+            raise
     return path
 
 
@@ -60,14 +66,14 @@ def as_json(history: History, chat_ids: Iterable[int]) -> str:
     return json.dumps(plain.export(history, chat_ids), ensure_ascii=False, indent=1) + "\n"
 
 
-def _copy(pictures: Mapping[str, Path], folder: Path) -> None:
-    """Copy files into a new folder, by the names they are to have there."""
+def _copied(pictures: Mapping[str, Path], folder: Path) -> Path:
+    """Copy files into a new folder, by the names they are to have there. -> the folder."""
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     aside.mkdir()
     try:
         for name, source in pictures.items():
             shutil.copyfile(source, aside / name)
-        aside.rename(folder)
+        return aside.rename(folder)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
