@@ -43,6 +43,8 @@ def list_chats(
     if as_json:
         _print_json([_chat(chat) for chat in chats])
         return
+    if deleted and not chats:
+        print("No chat was deleted in the last 30 days.", file=sys.stderr)
     for chat in chats:
         when = _when(chat.deleted or chat.updated)
         print(harmless(f"{chat.id:>5} {'*' if chat.pinned else ' '} {when}  {chat.title}"))

@@ -29,6 +29,8 @@ def chat() -> int:
 
 def test_nothing_yet_is_nothing_listed() -> None:
     assert gguf_vl("chats", "list").stdout == b""
+    deleted = gguf_vl("chats", "list", "--deleted")
+    assert (deleted.stdout, deleted.stderr) == (b"", b"No chat was deleted in the last 30 days.\n")
     assert json.loads(gguf_vl("chats", "list", "--json").stdout) == []
     assert json.loads(gguf_vl("chats", "search", "x", "--json").stdout) == []
 
