@@ -53,9 +53,9 @@ def ask(
         Path | None, typer.Option("--boxes", metavar="OUT.png", help="Draw boxes and points on the picture.")
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a table as CSV.")] = False,
-    every: Annotated[float | None, typer.Option(help="Of a video, a frame every so many seconds.")] = None,
-    frames: Annotated[int | None, typer.Option(help="Of a video, so many frames, spread evenly.")] = None,
-    scenes: Annotated[bool, typer.Option("--scenes", help="Of a video, the first frame of each scene.")] = False,
+    every: options.Every = None,
+    frames: options.FrameCount = None,
+    scenes: options.Scenes = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Say on standard error where the time went.")] = False,
     *,

@@ -38,6 +38,9 @@ def batch(
     prompt: Annotated[str | None, typer.Option("--prompt", help="What to ask about each, in your own words.")] = None,
     param: options.Param = None,
     schema: Annotated[Path | None, typer.Option("--schema", help="Hold the answers to this JSON schema.")] = None,
+    every: options.Every = None,
+    frames: options.FrameCount = None,
+    scenes: options.Scenes = False,
     listed: Annotated[list[Path] | None, typer.Option("--list", help="A file of names, one a line.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a file of results that was begun.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on with new files in the folders, until Ctrl-C.")] = False,
@@ -54,6 +57,7 @@ def batch(
     settings = options.settings(debug, **flags)
     from gguf_vl.cli.schemas import task_of
     from gguf_vl.hardware.machine import probe
+    from gguf_vl.media.choice import Frames
     from gguf_vl.runtime.planning import plan_chosen
     from gguf_vl.tasks import asking
     from gguf_vl.tasks.batch.formats import format_of
@@ -65,6 +69,7 @@ def batch(
     asked = task_of(task, schema)
     given = asking.parameters(param or [])
     asking.check(asked, 1, given)
+    wanted = Frames(every, frames, scenes)
     form = format_of(out.name, asked.schema)
     inputs = _inputs(paths or [], listed or [], clips=asked.n_pictures[1] > 1)
     files = inputs.files()
@@ -80,7 +85,7 @@ def batch(
     if warning := asking.beyond(asked, installed.name, given):
         print(warning, file=sys.stderr)
     detail = settings.detail if "detail" in flags else None
-    job = Job(asked, installed, settings, given, prompt or "", sampling, flags.get("system"), detail)
+    job = Job(asked, installed, settings, given, prompt or "", sampling, flags.get("system"), detail, wanted)
     described = job.described()
     with Output(out, described, form, resume=resume) as output:
         if output.healed:

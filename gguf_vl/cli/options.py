@@ -53,6 +53,9 @@ TopK = Annotated[int | None, typer.Option("--top-k", help="Sample from this many
 Seed = Annotated[int | None, typer.Option("--seed", help="Makes sampled answers repeatable.")]
 System = Annotated[str | None, typer.Option("--system", help="System prompt.")]
 Param = Annotated[list[str] | None, typer.Option("-p", "--param", metavar="KEY=VALUE", help="A parameter of the task.")]
+Every = Annotated[float | None, typer.Option(help="Of a video, a frame every so many seconds.")]
+FrameCount = Annotated[int | None, typer.Option(help="Of a video, so many frames, spread evenly.")]
+Scenes = Annotated[bool, typer.Option("--scenes", help="Of a video, the first frame of each scene.")]
 Offline = Annotated[bool, typer.Option("--offline", callback=_go_offline, help="Use no network at all.")]
 """Takes effect by being given: a verb need not look at it."""
 Debug = Annotated[bool, typer.Option("--debug", help="Show the log, llama.cpp's too, and tracebacks.")]

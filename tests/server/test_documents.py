@@ -77,6 +77,17 @@ def video_of(data: bytes, **more: Any) -> dict[str, Any]:
     return {"type": "video_url", "video_url": {"url": uri(data, "video/mp4")}, **more}
 
 
+def test_a_form_chooses_pages_and_frames(server: Serve, film: bytes) -> None:
+    def tokens(data: bytes, **chosen: str) -> int:
+        form = {"question": "What colour is it?", **chosen}
+        found = httpx2.post(f"{server.url}/ask", files={"image": data}, data=form, timeout=60).json()
+        return int(found["usage"]["image_tokens"])
+
+    assert tokens(pages()) == 2 * tokens(pages(), pages="2")
+    assert tokens(film, frames="4") == 2 * tokens(film, frames="2")
+    assert tokens(film, scenes="true") == tokens(film, every="0.6") == tokens(film, frames="4")
+
+
 def test_openai_takes_a_file_with_all_its_pages_or_those_that_are_named(server: Serve) -> None:
     assert answer(server, file_of(pages()), ask(SECOND)) == "second"
     assert answer(server, file_of(pages(), pages="2,1"), ask(SECOND)) == "first"

@@ -84,6 +84,11 @@ def test_a_task_is_done_by_its_name(server: Serve) -> None:
         ({"task": "count", "param": "x"}, "no parameter"),
         ({"question": "x", "param": "a=b"}, "there is no task"),
         ({"task": "compare", "param": "thing=x"}, "about 2 pictures"),
+        ({"question": "x", "evry": "1"}, "'evry', which is none of ours. Did you mean every?"),
+        ({"question": "x", "colour": "red"}, "'colour', which is none of ours. There are question, image"),
+        ({"question": "x", "every": "1"}, "there is none"),
+        ({"question": "x", "pages": "1"}, "there is none"),
+        ({"question": "x", "every": "1", "frames": "2"}, "more than one way"),
     ],
 )
 def test_what_a_task_does_not_take_is_refused(server: Serve, asked: dict[str, str], says: str) -> None:

@@ -50,6 +50,8 @@ def test_pages_of_documents_have_lines_of_their_own_and_a_video_has_one(tmp_path
     assert next(line for line in lines(out) if "clip" in line["file"])["usage"]["image_tokens"] > 16
     assert page.read_text().count("data:image/jpeg;base64,") == 8
     assert "8 pictures" in said
+    code, said = batch(*words, "--resume", "--frames", "1")
+    assert (code, 'frames was {}, now {"number": 1}' in said) == (2, True), said
 
     kept = [line for line in lines(out) if not line["file"].endswith(("report.pdf#2", "scan.tif#1"))]
     out.write_text("".join(json.dumps(line) + "\n" for line in kept))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from pydantic import Field
 
 from gguf_vl.errors import UsageError
+from gguf_vl.media.choice import Frames
+from gguf_vl.media.formats import is_pdf, is_tiff, video_in
 from gguf_vl.server.answers import Answer, unless_gone, whole
 from gguf_vl.server.asked import Asked, Shown, Turn, base64_or_named
 from gguf_vl.server.dialects.openai import Body
@@ -18,6 +21,9 @@ from gguf_vl.server.failures import Failure
 from gguf_vl.server.service import Service
 from gguf_vl.tasks import asking, results
 from gguf_vl.tasks.task import Task, find
+
+_FIELDS = ("question", "image", "task", "param", "pages", "every", "frames", "scenes", "model")
+"""Of the form of `/ask`."""
 
 
 class Question(Body):
@@ -31,6 +37,32 @@ class Question(Body):
 def error_body(failure: Failure) -> dict[str, Any]:
     """An error, as a line and a word for programs."""
     return {"error": failure.message, "code": failure.code}
+
+
+def _check_fields(form: Iterable[str]) -> None:
+    for name in form:
+        if name not in _FIELDS:
+            near = get_close_matches(name, _FIELDS, n=1)
+            raise UsageError(
+                f"The form has a field {name!r}, which is none of ours.",
+                f"Did you mean {near[0]}?" if near else f"There are {', '.join(_FIELDS)}.",
+            )
+
+
+def _chosen(files: Sequence[bytes], pages: str | None, frames: Frames) -> list[Shown]:
+    """Files with these pages of the documents and these frames of the videos among them. Raises `UsageError` where
+    something is chosen and nothing is there to choose it from.
+    """
+    has_frames = [video_in(each[:1024]) is not None for each in files]
+    has_pages = [is_pdf(each) or is_tiff(each) for each in files]
+    if not frames.is_default and not any(has_frames):
+        raise UsageError("Frames are a video's, and there is none.", "Leave out every, frames and scenes.")
+    if pages is not None and not any(has_pages):
+        raise UsageError("Pages are a document's, and there is none.", "Leave out pages.")
+    return [
+        Shown(each, pages=pages if paged else None, frames=frames if moving else None)
+        for each, paged, moving in zip(files, has_pages, has_frames, strict=True)
+    ]
 
 
 def router(service: Service) -> APIRouter:
@@ -55,15 +87,20 @@ def router(service: Service) -> APIRouter:
         image: Annotated[list[UploadFile] | None, File()] = None,
         task: Annotated[str | None, Form()] = None,
         param: Annotated[list[str] | None, Form()] = None,
+        pages: Annotated[str | None, Form()] = None,
+        every: Annotated[float | None, Form()] = None,
+        frames: Annotated[int | None, Form()] = None,
+        scenes: Annotated[bool, Form()] = False,
         model: Annotated[str, Form()] = "",
     ) -> dict[str, Any]:
+        _check_fields(await http.form())
         if not task and not question:
             raise UsageError("There is neither a question nor a task.", "Give `question`, or `task` with its name.")
         if param and not task:
             raise UsageError("Parameters are a task's, and there is no task.", "Give `task` too, or leave them out.")
         chosen = find(task) if task else None
         given = asking.parameters(param or ())
-        pictures = [Shown(await each.read()) for each in image or ()]
+        pictures = _chosen([await each.read() for each in image or ()], pages, Frames(every, frames, scenes))
         words = (question,) if question else ()
         answer = await answered(http, model, *pictures, *words, task=chosen, given=given)
         end = answer.finished

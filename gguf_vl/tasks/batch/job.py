@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gguf_vl.errors import UsageError
+from gguf_vl.media.choice import Frames
 from gguf_vl.media.shown import Shown
 from gguf_vl.media.video import is_video
 from gguf_vl.tasks.question import Question
@@ -17,7 +18,9 @@ _ANY = Picture(b"", 0, 0, (0, 0), "")
 
 @dataclass(frozen=True, slots=True)
 class Job(Question):
-    """The same question about each of many files."""
+    """The same question about each of many files, of a video about these `frames`."""
+
+    frames: Frames = field(default_factory=Frames)
 
     def show_file(self, file: str, engine: EngineSettings) -> Shown:
         """What a file shows: a picture, a page of a document, or a video's frames as far as they fit the context.
@@ -25,12 +28,14 @@ class Job(Question):
         Blocking. Raises InvalidPicture for what cannot be read, UsageError for pages that make no sense, and for a
         video where the task is about one picture.
         """
-        if self.task.n_pictures[1] == 1 and is_video(Path(file)):
+        if not is_video(Path(file)):
+            return self.show([file], engine.limits, engine.n_ctx)
+        if self.task.n_pictures[1] == 1:
             raise UsageError(
                 f"{file} is a video, and the task {self.task.name} is about one picture.",
                 "Take one about several, such as --task timeline, or --prompt.",
             )
-        return self.show([file], engine.limits, engine.n_ctx)
+        return self.show([file], engine.limits, engine.n_ctx, self.frames)
 
     def described(self) -> dict[str, Any]:
         """All that the answers depend on, as plain data: two jobs that are described alike give one file of lines.
@@ -50,6 +55,7 @@ class Job(Question):
             "sampling": asdict(request.sampling) | {"stop": list(request.sampling.stop), "logit_bias": []},
             "detail": self.detail or self.task.detail or self.settings.detail,
             "min_tokens": self.task.min_tokens,
+            "frames": {way: value for way, value in asdict(self.frames).items() if value},
         }
 
 
