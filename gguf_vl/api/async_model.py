@@ -17,6 +17,7 @@ from gguf_vl.api.pictures import PictureSource, is_video
 from gguf_vl.api.settings import AskSettings, LoadSettings, checked
 from gguf_vl.errors import GgufVlError, UsageError
 from gguf_vl.media.boxes import Box
+from gguf_vl.media.children import in_thread
 from gguf_vl.media.choice import Frames
 from gguf_vl.tasks.batch.turns import Turns
 from gguf_vl.tasks.by_frame import answer
@@ -254,7 +255,7 @@ class AsyncStream:
 async def _pieces(
     engine: Any, prepare: Callable[[], Asked], told: _Told, then: Callable[[Asked, Answer], None] | None
 ) -> AsyncGenerator[str, None]:
-    asked = await asyncio.to_thread(prepare)
+    asked = await in_thread(prepare)
     if isinstance(asked.request, Request):
         told.id = asked.request.id
     async with aclosing(answer(engine, asked.request)) as events:

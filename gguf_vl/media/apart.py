@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gguf_vl.errors import GgufVlError, InvalidPicture, from_plain, to_plain
+from gguf_vl.media.children import started
 from gguf_vl.media.decode import Decoded, decode
 from gguf_vl.types import PictureLimits
 
@@ -48,17 +49,18 @@ def in_child(
     timeout_s = timeout_s or TIMEOUT_S
     # -P: a file types.py or json.py in the person's folder must not be taken for Python's own
     command = [sys.executable, "-P", "-m", module, json.dumps(job)]
-    try:
-        child = subprocess.run(command, input=data, capture_output=True, timeout=timeout_s, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise InvalidPicture(
-            f"{name} takes longer than {timeout_s:g} seconds to decode.", f"Save it smaller, or {instead}."
-        ) from error
+    with started(command) as child:
+        try:
+            out, told = child.communicate(data, timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise InvalidPicture(
+                f"{name} takes longer than {timeout_s:g} seconds to decode.", f"Save it smaller, or {instead}."
+            ) from error
     if child.returncode != 0:
         raise InvalidPicture(
             f"{name} is a damaged {kind} file: its reader crashed on it.", f"Copy it again, or {instead}."
-        ) from RuntimeError(f"exit status {child.returncode}: {child.stderr.decode(errors='replace')}")
-    answer, _, rest = child.stdout.partition(b"\n")
+        ) from RuntimeError(f"exit status {child.returncode}: {told.decode(errors='replace')}")
+    answer, _, rest = out.partition(b"\n")
     said = json.loads(answer)
     if "error" in said:
         raise from_plain(said)

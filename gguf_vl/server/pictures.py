@@ -8,9 +8,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import ParamSpec, TypeVar
 
 from gguf_vl.errors import DoesNotFit, InvalidPicture, UsageError
+from gguf_vl.media.children import in_executor, in_thread
 from gguf_vl.media.documents import Document, document_in, load_pages, spelled
 from gguf_vl.media.formats import is_pdf, is_tiff, video_in
 from gguf_vl.media.pictures import load_picture
@@ -22,9 +22,6 @@ from gguf_vl.server.failures import TooManyPictures
 from gguf_vl.server.uploads import PREFIX, Uploads
 from gguf_vl.types import Detail, Picture, PictureLimits
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 VIDEO_S = 60.0
 """Seconds that reading a client's video may take."""
 _FOR_PICTURES = 3
@@ -32,7 +29,7 @@ _FOR_PICTURES = 3
 same in every turn of a talk, so that what was computed for one is of use for the next.
 """
 _READERS = ThreadPoolExecutor(2, thread_name_prefix="documents and videos")
-"""Those that run in processes of their own, which may take gigabytes: so many at once, whoever waits for them still."""
+"""Those that run in processes of their own, which may take gigabytes: so many at once."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
 """The bytes behind a URL that the operator allows. Raises `InvalidPicture` for any other."""
@@ -91,7 +88,7 @@ class Pictures:
             if isinstance(each, Picture):
                 seen.append(Seen((each,)))
             elif isinstance(each, Document):
-                seen.append(await _in_turn(self._pages, each, allowed, left // len(long), cut))
+                seen.append(await in_executor(_READERS, self._pages, each, allowed, left // len(long), cut))
             else:
                 steps = (self.most - n_pictures) // n_videos + 1
                 if alone:  # one frame at a time is all that the context must hold
@@ -99,7 +96,7 @@ class Pictures:
                     allowed = PictureLimits(allowed.min_tokens, most)
                 budget = MOST_TOKENS if alone else left // len(long)
                 frames = replace(named.frames or Frames(), alone=alone)
-                seen.append(await _in_turn(_clip, each, allowed, budget, frames, named.name, steps))
+                seen.append(await in_executor(_READERS, _clip, each, allowed, budget, frames, named.name, steps))
         return seen
 
     def check(self, n: int) -> None:
@@ -118,7 +115,7 @@ class Pictures:
         if video_in(data[:1024]):
             return data
         if is_pdf(data) or is_tiff(data):
-            document = await _in_turn(document_in, data, name or "The document", shown.pages)
+            document = await in_executor(_READERS, document_in, data, name or "The document", shown.pages)
             if document is not None and (is_pdf(data) or document.n_pages > 1):
                 return document
         elif shown.pages is not None:
@@ -146,9 +143,7 @@ class Pictures:
         return limits_for(shown.detail or self.detail, limits)
 
     async def _decoded(self, data: bytes, allowed: PictureLimits) -> Picture:
-        return await asyncio.to_thread(
-            load_picture, data, allowed, max_pixels=self.max_pixels, max_bytes=self.max_bytes
-        )
+        return await in_thread(load_picture, data, allowed, max_pixels=self.max_pixels, max_bytes=self.max_bytes)
 
     async def _bytes(self, source: str | bytes) -> bytes:
         if isinstance(source, bytes):
@@ -169,7 +164,3 @@ def _clip(data: bytes, allowed: PictureLimits, budget: int, frames: Frames, name
     name = on_one_line(name) or "The video"
     clip = load_clip(data, allowed, budget, frames, name=name, most_steps=most_steps, timeout_s=VIDEO_S)
     return Seen(tuple(part for step in clip.steps for part in (step.caption, step.picture)), clip)
-
-
-async def _in_turn(work: Callable[P, T], *given: P.args, **more: P.kwargs) -> T:
-    return await asyncio.get_running_loop().run_in_executor(_READERS, lambda: work(*given, **more))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import struct
 import subprocess
@@ -19,6 +20,8 @@ from PIL import Image
 
 from gguf_vl.errors import InvalidPicture, UsageError
 from gguf_vl.media import video
+from gguf_vl.media.apart import in_child
+from gguf_vl.media.children import in_thread
 from gguf_vl.media.pictures import load_picture
 from gguf_vl.media.scenes import scene_starts
 from gguf_vl.media.shown import show
@@ -508,6 +511,25 @@ def test_without_pyav_the_way_to_it_is_told(film: Path, tmp_path: Path, monkeypa
 def test_a_reader_that_hangs_is_ended(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "TIMEOUT_S", 0.01)
     assert "takes longer" in refusal(film).what
+
+
+def test_a_reader_ends_with_who_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow.py").write_text("import time; time.sleep(600)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def readers() -> list[psutil.Process]:
+        return [each for each in psutil.Process().children() if "slow" in each.cmdline()]
+
+    async def give_up() -> None:
+        waiting = asyncio.create_task(in_thread(in_child, "slow", None, b"", "video", "a.mp4"))
+        while not readers():
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(give_up())  # and until its thread has ended
+    assert readers() == []
 
 
 def test_the_reader_stays_out_of_this_process(film: Path) -> None:

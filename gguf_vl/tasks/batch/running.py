@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gguf_vl.engine.client import Engine
 from gguf_vl.errors import EngineError, GgufVlError, InvalidPicture, UsageError, WorkerDied
+from gguf_vl.media.children import in_thread
 from gguf_vl.media.video import is_video
 from gguf_vl.tasks import results
 from gguf_vl.tasks.batch.job import Job
@@ -73,7 +74,7 @@ async def _attempt(engine: Engine, job: Job, file: str) -> Line:
     except WorkerDied as error:  # not over this picture
         raise EngineError(error.what, error.fix) from error
     try:
-        shown = await asyncio.to_thread(job.show_file, file, engine.settings)
+        shown = await in_thread(job.show_file, file, engine.settings)
     except (InvalidPicture, UsageError) as error:
         return failed(file, error)
     end: Finished | None = None
