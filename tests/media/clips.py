@@ -19,27 +19,30 @@ def clip(
     *,
     codec: str = "libx264",
     rate: int = 10,
+    ticks: int = 1000,
     rotation: int = 0,
     key_every: int = 12,
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
     aspect: Fraction | None = None,
 ) -> Path:
-    """A video of these frames by their own times, which need not be regular; its kind is that of the path's name."""
+    """A video of these frames by their own times, which need not be regular, in so many `ticks` of a second. Its kind
+    is that of the path's name.
+    """
     with av.open(path, "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=rate, options=options or {"crf": "12"})
         stream.width, stream.height = frames[0][1].size
         stream.pix_fmt = "yuv420p"
         stream.gop_size = key_every
-        stream.codec_context.time_base = Fraction(1, 1000)
-        stream.time_base = Fraction(1, 1000)
+        stream.codec_context.time_base = Fraction(1, ticks)
+        stream.time_base = Fraction(1, ticks)
         if rotation:
             stream.set_display_rotation(rotation)
         if aspect:
             stream.codec_context.sample_aspect_ratio = aspect
         for time, picture in frames:
             frame = av.VideoFrame.from_image(picture)
-            frame.pts, frame.time_base = round(time * 1000), Fraction(1, 1000)
+            frame.pts, frame.time_base = round(time * ticks), Fraction(1, ticks)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path

@@ -192,6 +192,18 @@ def test_recordings_that_were_glued_behind_each_other_are_one(tmp_path: Path, be
     assert found.note == ""
 
 
+def test_a_program_stream_is_read_and_glued_too(tmp_path: Path) -> None:
+    def part(name: str, *colours: Colour) -> bytes:
+        drawn = steady([flat(each) for each in colours], 2.0, rate=25)
+        return clip(tmp_path / name, drawn, codec="mpeg2video", rate=25, ticks=25).read_bytes()
+
+    first, second = part("1.mpg", RED, GREEN), part("2.mpg", BLUE, YELLOW)
+    for film, colours in ((first, [RED, GREEN]), (first + second, [*COLOURS])):
+        found = loaded(film, Frames(every=2))
+        assert [colour for step in found.steps for colour in seen(step.picture)] == colours
+        assert found.duration == pytest.approx(2.0 * len(colours), abs=0.3)
+
+
 def test_a_file_that_does_not_say_how_long_it_is_is_asked(tmp_path: Path) -> None:
     path = four(tmp_path / "live.mkv", container_options={"live": "1"})
     with av.open(path) as container:
