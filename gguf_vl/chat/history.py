@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Self
 
 from gguf_vl import paths
@@ -192,14 +192,20 @@ class History:
             asked = branches.add(rows, chat_id, parent_id, "user", _clean(text))
             return branches.complete(rows, asked, attachments)
 
-    def edit(self, turn_id: int, text: str, attachments: Sequence[Attachment] | None = None) -> Turn:
-        """Put another version beside a turn, chosen, with the same pictures unless others are given."""
+    def edit(
+        self,
+        turn_id: int,
+        text: str,
+        attachments: Sequence[Attachment] | None = None,
+        *,
+        task: str | EllipsisType | None = ...,
+    ) -> Turn:
+        """Put another version beside a turn, chosen, with the same pictures and task unless others are given."""
         with self.writing() as rows:
             old = rows.turn(turn_id)
             kept = old.attachments if attachments is None else attachments
-            added = branches.add(
-                rows, old.chat_id, old.parent_id, old.role, _clean(text), model=old.model, task=old.task
-            )
+            task = old.task if task is ... else task
+            added = branches.add(rows, old.chat_id, old.parent_id, old.role, _clean(text), model=old.model, task=task)
             return branches.complete(rows, added, kept)
 
     def siblings(self, turn_id: int) -> list[int]:

@@ -208,3 +208,31 @@ async def test_a_parameter_that_there_is_not_is_a_line_and_the_command_stays() -
             await stage.pilot.press("enter")
             await stage.until(lambda line=line: line in told(stage.app))
             assert stage.prompt.text == typed
+
+
+async def test_an_edit_takes_the_task_that_its_prompt_shows_and_leaves_the_chats_until_it_is_sent() -> None:
+    async with talking(playing(*[text("[]")] * 3)) as stage:
+        await stage.until(lambda: stage.app.model.name)
+        await stage.attach()
+        await stage.app.run_action("screen.task('describe')")
+        await stage.answer_to("")
+        chat = stage.app.chat.chat_id
+        for leaves in (True, False):
+            stage.views[0].focus()
+            await stage.pilot.press("e")
+            await stage.until(lambda: stage.prompt.text == "Describe the picture." and "/task describe" in stage.text())
+            stage.prompt.text = "/task locate kind=point red circle"
+            await stage.pilot.press("enter")
+            await stage.until(lambda: stage.prompt.text == "Locate the red circle.")
+            await stage.pilot.pause()
+            assert stage.app.history.chat(chat).preset == "describe"
+            await stage.pilot.press("escape" if leaves else "enter")
+            await stage.until(lambda: not stage.app.chat.editing and not stage.prompt.text)
+            assert stage.app.chat.begun_with is None
+        await stage.idle()
+        assert (stage.turns[0].of, stage.turns[0].task) == (2, "locate kind=point")
+        assert stage.app.history.chat(chat).preset == "locate kind=point"
+        stage.views[1].focus()
+        await stage.pilot.press("e", "f2")
+        await stage.until(lambda: "an answer is being edited" in told(stage.app))
+        assert stage.prompt.text == "[]"

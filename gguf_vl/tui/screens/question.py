@@ -48,7 +48,11 @@ class QuestionScreen(TaskScreen):
         if chat_id == self.chat_id:
             return
         if self.editing:
-            self.leave_edit(keep=self.query_one(Prompt).text != self.editing.text)  # what was changed is a draft then
+            is_changed = self.query_one(Prompt).text != self.editing.text
+            self.leave_edit(keep=is_changed)
+            if is_changed:  # it is a draft then
+                with suppress(ChatNotFound):
+                    self.remember(self.begun_with)
         self.preparing.stop()
         history, prompt = self.app.history, self.query_one(Prompt)
         typed = prompt.text if self.chat_id < 0 else ""  # before there was a chat

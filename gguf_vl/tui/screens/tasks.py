@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from io import StringIO
 
 from textual.markup import escape
-from textual.reactive import var
 
 from gguf_vl.chat.presets import Preset, presets, question, read, task_of, tasks
 from gguf_vl.errors import UsageError
@@ -21,9 +20,7 @@ _PARAMETER = re.compile(r"\s*[A-Za-z_]\w*=")
 
 
 class TaskScreen(TurnScreen):
-    """A chat in which questions begin with tasks. `begun_with` is that of the question being typed: see `Turn.task`."""
-
-    begun_with: var[str | None] = var(None, init=False)
+    """A chat in which questions begin with tasks."""
 
     def watch_begun_with(self, begun_with: str | None) -> None:
         """Have it seen below the question."""
@@ -54,6 +51,9 @@ class TaskScreen(TurnScreen):
 
     def _put(self, task: Task, words: str, given: Mapping[str, str]) -> None:
         """Words that are written already are what the task asks for, where that is one thing; else they stay behind."""
+        if self.editing and self.editing.role == "assistant":
+            what = "A task is for a question, and an answer is being edited."
+            raise UsageError(what, "Send the edit, or leave it with Esc, first.")
         prompt, model = self.query_one(Prompt), self.app.model.name
         begun = question(task, model, "\n\n".join(filter(None, (words, prompt.text.strip()))), given)
         if model not in task.by_frame and (line := asking.beyond(task, model)):
@@ -62,9 +62,9 @@ class TaskScreen(TurnScreen):
         self.remember(begun.begun_with)
 
     def remember(self, begun_with: str | None) -> None:
-        """Keep what the question begins with, as long as it is the same."""
+        """Keep what the question begins with, as long as it is the same; with the chat, unless it is an edit."""
         self.begun_with = begun_with
-        if self.chat_id >= 0:
+        if self.chat_id >= 0 and not self.editing:
             self.app.history.set_preset(self.chat_id, begun_with)
 
     def check_asked(self, text: str) -> None:
@@ -73,15 +73,14 @@ class TaskScreen(TurnScreen):
         """
         history, edited = self.app.history, self.editing
         if edited:
-            begun_with, brought, before = edited.task, edited.attachments, history.path(edited.id)[:-1]
+            brought, before = edited.attachments, history.path(edited.id)[:-1]
         else:
-            begun_with, brought = self.begun_with, history.draft(self.chat_id).attachments
-            before = history.turns(self.chat_id)
+            brought, before = history.draft(self.chat_id).attachments, history.turns(self.chat_id)
         try:
-            task = task_of(begun_with)
+            task = task_of(self.begun_with)
         except UsageError:
             return  # the answer tells it
-        if task and (asked := read(task, text, begun_with or "")):
+        if task and (asked := read(task, text, self.begun_with or "")):
             there = [*brought, *(each for turn in before for each in turn.attachments)]
             n_pictures = max(len(brought), min(len(there), task.n_pictures[0]))
             has_videos = any(each.seconds is not None for each in there)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from textual import work
+from textual.reactive import var
 from textual.screen import Screen
 
 from gguf_vl.chat.turns import Turn
@@ -27,11 +28,13 @@ class TurnScreen(Screen[None]):
     """A chat's turns. Each action is for the chosen one, the one with the focus, else the last.
 
     `chat_id` is the chat that is shown, -1 before there is one; `editing` the turn whose new text is in the prompt;
-    `undoable` takes a chat's deletions back, the last one first.
+    `begun_with` the task of the question in the prompt, new or edited: see `Turn.task`; `undoable` takes a chat's
+    deletions back, the last one first.
     """
 
     app: GgufVlApp
     preparing: Preparing
+    begun_with: var[str | None] = var(None, init=False)
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,6 +143,7 @@ class TurnScreen(Screen[None]):
         prompt.border_title = "Editing · Enter keeps the old one as a branch · Esc leaves it"
         prompt.add_class("editing")
         prompt.write(chosen.turn.text)
+        self.begun_with = chosen.turn.task if chosen.turn.role == "user" else None
 
     def leave_edit(self, *, keep: bool = False) -> None:
         """Leave the turn as it is; with `keep` what was written stays in the prompt."""
@@ -149,18 +153,23 @@ class TurnScreen(Screen[None]):
         prompt.remove_class("editing")
         if not keep:
             prompt.text = ""
+            self.begun_with = None
 
     def finish_edit(self, text: str) -> None:
         """Make the branch, and have a question answered."""
-        before = self.editing
-        if not before or not text or text == before.text:
+        before, history = self.editing, self.app.history
+        if not before:
+            return
+        task = self.begun_with if before.role == "user" else before.task
+        if not text or (text, task) == (before.text, before.task):
             self.leave_edit()
-        else:
-            turn = self.app.history.edit(before.id, text)
-            self.leave_edit()
-            if turn.role == "user":
-                self.app.answers.begin(turn)
-            self.open(self.chat_id)
+            return
+        turn = history.edit(before.id, text, task=task)
+        self.leave_edit()
+        if turn.role == "user":
+            history.set_preset(self.chat_id, task)
+            self.app.answers.begin(turn)
+        self.open(self.chat_id)
 
     # --- branches
 
