@@ -15,7 +15,7 @@ PICTURE_SUFFIXES = PICTURES | VIDEOS | {".jpe"}
 MOST = 50
 _AT = re.compile(r"""(?:^|\s)@(?:"([^"\n]*)|(\S*))$""")
 _TASK = re.compile(r"/task +([\w-]*)", re.IGNORECASE)
-_PARAMETER = re.compile(r"/task +([\w-]+) +((?:\w+=(?:\"[^\"]*\"|'[^']*'|\S*) +)*)(\w*)", re.IGNORECASE)
+_PARAMETER = re.compile(r"/task +([\w-]+) +((?:\w+=(?:\"[^\"]*\"|'[^']*'|[^\s\"']\S*)? +)*)(\w*)", re.IGNORECASE)
 _VIDEO = re.compile(r"/video +(\S*)", re.IGNORECASE)
 _FRAMES = {
     "every=": "A frame every so many seconds",

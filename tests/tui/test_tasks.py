@@ -11,6 +11,7 @@ from gguf_vl import paths
 from gguf_vl.engine.fake import ScriptedWorker, text
 from gguf_vl.engine.protocol import Command, Generate
 from gguf_vl.tui.app import GgufVlApp
+from gguf_vl.tui.completing import suggestions
 from gguf_vl.tui.widgets.answer import AnswerText
 from tests.tui.talking import PICTURES, playing, talking
 
@@ -236,3 +237,9 @@ async def test_an_edit_takes_the_task_that_its_prompt_shows_and_leaves_the_chats
         await stage.pilot.press("e", "f2")
         await stage.until(lambda: "an answer is being edited" in told(stage.app))
         assert stage.prompt.text == "[]"
+
+
+def test_parameters_are_completed_behind_many_of_them_at_once() -> None:
+    pairs = " ".join(f"a{n}=\"x y\" b{n}='z' c{n}=" for n in range(40))
+    assert [each.text for each in suggestions(f"/task locate {pairs} ki")] == ["kind="]
+    assert suggestions(f"/task locate {pairs} ki ?") == []
