@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ class History:
 
     def __init__(self, folder: Path | None = None) -> None:
         folder = folder or paths.data_dir()
+        self.is_closing = False
+        self.importing = threading.Lock()
         self.database = Database(folder / NAME)
         try:
             self.pictures = Pictures(folder / "pictures", self.database)
@@ -49,8 +52,10 @@ class History:
             raise
 
     def close(self) -> None:
-        """End it. An answer that is still being written counts as left by its writer."""
-        self.instance.end()
+        """End it. An answer that is still being written counts as left by its writer; an import ends unfinished."""
+        self.is_closing = True
+        with self.importing:  # what it has begun is the instance's as long as that lives
+            self.instance.end()
         self.database.close()
 
     def __enter__(self) -> Self:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
+from gguf_vl.chat.export import json as data
 from gguf_vl.chat.history import History
 from gguf_vl.chat.turns import Turn
 
@@ -26,3 +28,12 @@ def exchange(history: History, chat_id: int, parent_id: int | None, question: st
     history.append(begun.id, answer)
     history.finish(begun.id, "done", finish_reason="stop")
     return asked, history.turn(begun.id)
+
+
+def export_of_many(history: History, n_chats: int) -> dict[str, Any]:
+    """So many chats as exported; none of them is in the history."""
+    chat = history.new_chat().id
+    exchange(history, chat, None, "Zebra?", "Yes.")
+    exported = data.export(history, [chat])
+    history.delete_chat(chat)
+    return exported | {"chats": exported["chats"] * n_chats}

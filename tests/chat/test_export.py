@@ -8,8 +8,10 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import tempfile
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,13 +23,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gguf_vl.chat import search
 from gguf_vl.chat.export import files, html, importing
 from gguf_vl.chat.export import json as data
 from gguf_vl.chat.export.files import Form
 from gguf_vl.chat.history import History
 from gguf_vl.errors import ChatNotFound, GgufVlError, InvalidHistory
 from gguf_vl.types import Timings, Usage
-from tests.chat.given import exchange, png
+from tests.chat.given import exchange, export_of_many, png
 
 HOSTILE = "<script>alert(1)</script> <img src=x onerror=alert(1)> \" ' & ]]> </style> <!--"
 
@@ -371,3 +374,44 @@ def test_a_file_that_is_no_export_is_refused(history: History, tmp_path: Path, c
         importing.load(history, importing.read(file))
     with pytest.raises(InvalidHistory, match="cannot be read"):
         importing.read(tmp_path / "none.json")
+
+
+def hidden(history: History) -> list[str]:
+    """Those whose imports are not done."""
+    with history.reading() as rows:
+        return rows.importers()
+
+
+def test_closing_ends_an_import_and_the_next_opening_has_nothing_of_it(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    with ThreadPoolExecutor() as threads:
+        under_way = threads.submit(importing.load, history, export_of_many(history, 500))
+        while not hidden(history):
+            pass
+        history.close()
+        with pytest.raises(GgufVlError, match="closed before the import was done"):
+            under_way.result()
+    with History(tmp_path) as again:
+        assert (again.chats(), hidden(again)) == ([], [])
+
+
+@pytest.mark.parametrize("trouble", ["the disk is full", "a chat was removed"])
+def test_an_import_that_fails_leaves_nothing_in_the_file(
+    history: History, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    exported = export_of_many(history, 3)
+    index, n_indexed = search.index, 0
+
+    def failing(connection: sqlite3.Connection, *args: Any) -> None:
+        nonlocal n_indexed
+        n_indexed += 1
+        if n_indexed == 9 and trouble == "the disk is full":
+            raise GgufVlError("The disk is full.", "Make room.")
+        if n_indexed == 9:
+            connection.execute("DELETE FROM chat WHERE importer IS NOT NULL AND id < (SELECT max(id) FROM chat)")
+        index(connection, *args)
+
+    monkeypatch.setattr(search, "index", failing)
+    with pytest.raises(GgufVlError, match=r"disk is full|nothing was imported"):
+        importing.load(history, exported)
+    assert (history.chats(), hidden(history)) == ([], [])

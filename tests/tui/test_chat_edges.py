@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from textual import events
+from textual.widgets import Input
 
 from gguf_vl.chat.history import History
 from gguf_vl.engine.fake import Waits, text
 from gguf_vl.errors import GgufVlError
 from gguf_vl.tui.actions import ACTIONS
+from gguf_vl.tui.screens.chats import ChatsScreen
 from gguf_vl.tui.widgets.chips import Chip
 from gguf_vl.types import Text
+from tests.chat.given import export_of_many
 from tests.tui.pages import said
 from tests.tui.talking import SHAPES, playing, talking
 
@@ -324,3 +328,24 @@ async def test_where_nothing_can_be_written_the_chats_can_be_read(monkeypatch: p
     async with talking(playing()) as stage:
         await stage.until(lambda: "Of yesterday" in stage.text())
         assert any("The disk is full" in line for line in said(stage.app))
+
+
+async def test_quitting_ends_an_import_and_the_next_start_has_nothing_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "many.json"
+    with History() as history:
+        file.write_text(json.dumps(export_of_many(history, 500)))
+    async with talking(playing()) as stage:
+        await stage.pilot.press("ctrl+o")
+        await stage.until(lambda: isinstance(stage.app.screen, ChatsScreen))
+        await stage.pilot.press("i")
+        stage.app.screen.query_one("#entry-input", Input).value = str(file)
+        stage.app.post_message(events.Key("enter", "\r"))
+        while not _importers(stage.app.history):  # the pilot would wait for all of it
+            await asyncio.sleep(0)
+    with History() as history:
+        assert (history.chats(), _importers(history)) == ([], [])
+
+
+def _importers(history: History) -> list[str]:
+    with history.reading() as rows:
+        return rows.importers()

@@ -10,6 +10,8 @@ import hashlib
 import json
 import time
 from base64 import b64decode
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from gguf_vl.chat.export.json import FORMAT, VERSION, ranked
 from gguf_vl.chat.history import History
 from gguf_vl.chat.rows import Rows
 from gguf_vl.chat.turns import Chat
-from gguf_vl.errors import InvalidHistory, InvalidPicture
+from gguf_vl.errors import GgufVlError, InvalidHistory, InvalidPicture
 
 MOST_PIXELS = 1_000_000
 """Of a picture's side."""
@@ -43,7 +45,8 @@ def read(path: Path) -> object:
 def load(history: History, data: object) -> list[Chat]:
     """Add the chats of an export, which `data` is when parsed. -> the new chats.
 
-    Nothing that is here is changed or replaced. Raises InvalidHistory, and then nothing was added.
+    Nothing that is here is changed or replaced. Raises InvalidHistory, and GgufVlError where the disk refuses or the
+    history is closed meanwhile; then nothing was added.
     """
     given = Given(data, "")
     if given.field("format").value != FORMAT:
@@ -53,13 +56,8 @@ def load(history: History, data: object) -> list[Chat]:
         raise InvalidHistory(what, "Update gguf-vl, and import them again.")
     pictures = dict(_picture(name, each) for name, each in given.field("pictures").fields())
     chats = [_chat(each, pictures) for each in given.field("chats").each()]
-    for picture in pictures.values():
-        if picture.data is not None:
-            history.pictures.keep(picture.data, picture.size, picture.seconds)
-    ids = [_add(history, chat) for chat in chats]  # hidden as yet
-    with history.writing() as rows:
-        sql = "UPDATE chat SET deleted_at = NULL, importer = NULL WHERE id IN (SELECT value FROM json_each(?))"
-        rows.connection.execute(sql, (json.dumps(ids),))
+    with history.importing:
+        ids = _add_all(history, chats, pictures.values())
     with history.reading() as rows:
         added = rows.chats_of(ids)
     return [added[each] for each in ids]
@@ -202,16 +200,58 @@ def _attachments(given: Given, pictures: dict[str, _Picture]) -> tuple[_Attached
     return tuple(found)
 
 
+def _add_all(history: History, chats: Iterable[_Chat], pictures: Iterable[_Picture]) -> list[int]:
+    """All of them, or none. -> their ids."""
+    begun: list[int] = []
+    try:
+        for picture in pictures:
+            _check_open(history)
+            if picture.data is not None:
+                history.pictures.keep(picture.data, picture.size, picture.seconds)
+        for chat in chats:
+            _check_open(history)
+            begun.append(_add(history, chat))
+            _fill(history, begun[-1], chat)
+        with history.writing() as rows:
+            sql = "UPDATE chat SET deleted_at = NULL, importer = NULL WHERE id IN (SELECT value FROM json_each(?))"
+            if rows.connection.execute(sql, (json.dumps(begun),)).rowcount != len(begun):
+                what = "Another gguf-vl has removed what was being imported, and nothing was imported."
+                raise GgufVlError(what, "Import the file again.")
+    except BaseException:
+        if not history.is_closing:  # else those who come next do it
+            with suppress(GgufVlError):
+                _take_back(history, begun)
+        raise
+    return begun
+
+
+def _check_open(history: History) -> None:
+    if history.is_closing:
+        what = "gguf-vl was closed before the import was done, and nothing was imported."
+        raise GgufVlError(what, "Import the file again.")
+
+
+def _take_back(history: History, begun: Iterable[int]) -> None:
+    for chat_id in begun:
+        history.database.run("DELETE FROM chat WHERE id = ? AND importer IS NOT NULL", (chat_id,))
+
+
 def _add(history: History, chat: _Chat) -> int:
-    """Write it piece by piece, with pauses as long as the pieces took, so that others who write need not wait long."""
+    """A hidden chat without its turns. -> its id."""
     hidden = {"deleted_at": time.time(), "importer": history.instance.name}
     with history.writing() as rows:
         chat_id = _insert(rows, "chat", chat.columns | hidden)
         search.index(rows.connection, -chat_id, chat.columns["title"] or "")
         _attach(rows, chat_id, None, chat.draft)
+    return chat_id
+
+
+def _fill(history: History, chat_id: int, chat: _Chat) -> None:
+    """Write the turns piece by piece, with pauses as long as the pieces took, so that others who write wait little."""
     ids: list[int] = []
     ranks = ranked([(turn.parent, turn.chosen) for turn in chat.turns])
     for start in range(0, len(chat.turns), TURNS):
+        _check_open(history)
         with history.writing() as rows:
             began = time.monotonic()
             for turn, rank in zip(chat.turns[start : start + TURNS], ranks[start : start + TURNS], strict=True):
@@ -221,7 +261,6 @@ def _add(history: History, chat: _Chat) -> int:
                 _attach(rows, chat_id, ids[-1], turn.attachments)
                 search.index(rows.connection, ids[-1], turn.columns["text"], [each.name for each in turn.attachments])
         time.sleep(time.monotonic() - began)
-    return chat_id
 
 
 def _attach(rows: Rows, chat_id: int, turn_id: int | None, attachments: tuple[_Attached, ...]) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import ClassVar
 
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.suggester import SuggestFromList
 from textual.widgets import Input, Label, Static
+from textual.worker import Worker
 
 from gguf_vl.errors import GgufVlError
 
@@ -38,6 +39,7 @@ class Entry(Vertical):
     def __init__(self) -> None:
         super().__init__()
         self._take: Take | None = None
+        self._taking: Worker[None] | None = None
         self._back = ""
 
     def compose(self) -> ComposeResult:
@@ -79,12 +81,16 @@ class Entry(Vertical):
         note.display = bool(line)
 
     @on(Input.Submitted, "#entry-input")
-    async def _submitted(self, event: Input.Submitted) -> None:
+    def _submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        if self._take is None:
-            return
+        if self._take and (self._taking is None or self._taking.is_finished):
+            self._taking = self._hand_over(self._take, event.value)
+
+    @work
+    async def _hand_over(self, take: Take, value: str) -> None:
+        """What takes time, as an import does, ends with the app: that waits for what its widgets handle."""
         try:
-            under_way = self._take(event.value)
+            under_way = take(value)
             if isawaitable(under_way):
                 await under_way
         except GgufVlError as error:
