@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gguf_vl.chat.frames import frames_of
+from gguf_vl.chat.frames import chosen_in
 from gguf_vl.chat.history import History
 from gguf_vl.chat.presets import read, task_of
 from gguf_vl.chat.turns import Attachment, Chat, State, Turn
@@ -136,7 +136,7 @@ def _decoded(path: Path, limits: PictureLimits) -> Picture:  # its name is its c
 def _watched(path: Path, name: str, limits: PictureLimits, budget: int) -> Clip:
     from gguf_vl.media.video import load_clip
 
-    return replace(load_clip(path, limits, budget, frames_of(name)), name=name)
+    return replace(load_clip(path, limits, budget, chosen_in(name)), name=name)
 
 
 def detailed(chat: Chat, settings: Settings, limits: PictureLimits) -> PictureLimits:
@@ -193,7 +193,7 @@ def _by_frame(
     for each in question.attachments:
         if each.seconds is not None:
             _check_there(each)
-            frames = replace(frames_of(each.name), alone=True)
+            frames = replace(chosen_in(each.name), alone=True)
             clips.append(load_clip(each.path, limits, MOST_TOKENS, frames, name=each.name))
     how: dict[str, Any] = {"extra": asked.extra, "sampling": chat.sampling, "system": chat.system}
     return FrameByFrame(asked.task, clips, asked.given, installed, settings, **how)

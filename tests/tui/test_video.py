@@ -12,6 +12,7 @@ from PIL import Image
 
 from gguf_vl.chat.export import files, html, importing
 from gguf_vl.chat.export import json as as_json
+from gguf_vl.chat.frames import with_frames
 from gguf_vl.chat.history import History
 from gguf_vl.engine.fake import text
 from gguf_vl.tui import clips
@@ -83,15 +84,17 @@ async def test_the_frames_stand_behind_their_times_in_what_the_model_reads(video
 async def test_exports_carry_it_and_it_comes_back(video: Path, tmp_path: Path) -> None:
     with History(tmp_path / "one") as history:
         chat = history.new_chat().id
-        clips.attach_video(history, chat, video)
+        attached = clips.attach_video(history, chat, video)
+        history.name_attachment(attached.id, with_frames(attached.name, "Every=0.5"))
         history.set_draft(chat, "What happens?")
         history.ask(chat, None)
         page = html.export(history, chat)
         assert '<video controls src="data:video/mp4;base64,' in page
         assert "media-src data:" in page
         written = files.write(history, chat, files.Form.MARKDOWN, tmp_path / "out")
-        assert "\n[moving.mp4](" in written.read_text()
-        assert next((tmp_path / "out").rglob("*.mp4")).read_bytes() == video.read_bytes()
+        assert "\n[moving.mp4\\#every=0.5](" in written.read_text()
+        [copied] = (tmp_path / "out").rglob("*.mp4")
+        assert (copied.name, copied.read_bytes()) == ("01 moving.mp4", video.read_bytes())
         data = as_json.export(history, [chat])
     with History(tmp_path / "two") as history:
         [chat_here] = importing.load(history, json.loads(json.dumps(data)))

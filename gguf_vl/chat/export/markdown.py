@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from gguf_vl.chat.export.naming import file_name
+from gguf_vl.chat.frames import without_frames
 from gguf_vl.chat.history import History
 from gguf_vl.chat.shown import as_markdown
 from gguf_vl.chat.turns import Attachment, Turn
@@ -41,7 +42,7 @@ class _Pictures:
         if attachment.digest not in self._names:
             if not attachment.path.is_file():
                 return f"*({alt}: its file is gone)*"
-            stem = file_name(Path(attachment.name).stem, "picture")
+            stem = file_name(Path(without_frames(attachment.name)).stem, "picture")
             name = f"{len(self._names) + 1:02} {stem}{attachment.path.suffix}"
             self._names[attachment.digest] = name
             self.files[name] = attachment.path
