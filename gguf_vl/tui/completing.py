@@ -89,7 +89,7 @@ def _parameters(task: str, given: str, typed: str, start: int) -> list[Suggestio
     return [
         Suggestion(start, f"{each.name}=", f"{each.name}=", each.help)
         for each in (known.parameters if known else ())
-        if each.name.startswith(typed.casefold()) and f"{each.name}=" not in given
+        if each.name.startswith(typed.casefold()) and f"{each.name}=".casefold() not in given.casefold()
     ]
 
 

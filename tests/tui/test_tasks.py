@@ -10,8 +10,10 @@ import pytest
 from gguf_vl import paths
 from gguf_vl.engine.fake import ScriptedWorker, text
 from gguf_vl.engine.protocol import Command, Generate
+from gguf_vl.tasks.task import find
 from gguf_vl.tui.app import GgufVlApp
 from gguf_vl.tui.completing import suggestions
+from gguf_vl.tui.screens.tasks import parameters_of
 from gguf_vl.tui.widgets.answer import AnswerText
 from tests.tui.talking import PICTURES, playing, talking
 
@@ -202,7 +204,7 @@ async def test_a_parameter_that_there_is_not_is_a_line_and_the_command_stays() -
     async with talking(playing()) as stage:
         await stage.until(lambda: stage.app.model.name)
         for typed, line in (
-            ("/task locate knd=point red circle", "no parameter 'knd'.\nDid you mean kind?"),
+            ("/task Locate Knd=point red circle", "no parameter 'knd'.\nDid you mean kind?"),
             ("/task locate thing='red circle", "does not end"),
         ):
             stage.prompt.text = typed
@@ -243,3 +245,15 @@ def test_parameters_are_completed_behind_many_of_them_at_once() -> None:
     pairs = " ".join(f"a{n}=\"x y\" b{n}='z' c{n}=" for n in range(40))
     assert [each.text for each in suggestions(f"/task locate {pairs} ki")] == ["kind="]
     assert suggestions(f"/task locate {pairs} ki ?") == []
+
+
+@pytest.mark.parametrize(
+    ("task", "words", "read"),
+    [
+        ("homework", "y=2x+3 find x", ("y=2x+3 find x", {})),
+        ("locate", "KIND=point thing='red circle' now", ("now", {"kind": "point", "thing": "red circle"})),
+        ("locate", "kind=point y='2 kind=bbox", ("y='2 kind=bbox", {"kind": "point"})),
+    ],
+)
+def test_only_what_a_task_has_is_a_parameter_of_it(task: str, words: str, read: tuple[str, dict[str, str]]) -> None:
+    assert parameters_of(find(task), words) == read

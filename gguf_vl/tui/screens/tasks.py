@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from difflib import get_close_matches
 from io import StringIO
 
 from textual.markup import escape
@@ -16,7 +17,7 @@ from gguf_vl.tasks.task import Task, find
 from gguf_vl.tui.screens.turns import TurnScreen
 from gguf_vl.tui.widgets.prompt import Prompt
 
-_PARAMETER = re.compile(r"\s*[A-Za-z_]\w*=")
+_PARAMETER = re.compile(r"\s*([A-Za-z_]\w*)=")
 
 
 class TaskScreen(TurnScreen):
@@ -43,11 +44,11 @@ class TaskScreen(TurnScreen):
         """Begin with the task of that name, with parameters at the beginning of the words. Raises `UsageError` where
         there is none, or it has no such parameter, and names the nearest.
         """
-        given, words = parameters_of(words)
         found, trouble = tasks()
         if trouble:
             self.notify(trouble, severity="warning", timeout=10, markup=False)
-        self._put(found[name] if name in found else find(name), words, given)
+        task = found.get(name) or found.get(name.casefold()) or find(name)
+        self._put(task, *parameters_of(task, words))
 
     def _put(self, task: Task, words: str, given: Mapping[str, str]) -> None:
         """Words that are written already are what the task asks for, where that is one thing; else they stay behind."""
@@ -87,17 +88,19 @@ class TaskScreen(TurnScreen):
             asking.check(task, None if has_videos else n_pictures, asked[0])
 
 
-def parameters_of(words: str) -> tuple[Mapping[str, str], str]:
-    """(parameters, the words behind them) of `kind=point thing='red circle' in French`, quoted as for a shell. Raises
-    `UsageError` for a quotation that does not end.
+def parameters_of(task: Task, words: str) -> tuple[str, Mapping[str, str]]:
+    """(the words behind them, parameters) of `kind=point thing='red circle' in French`, quoted as for a shell. Names
+    that are like none of the task's are words. Raises `UsageError` for a quotation that does not end.
     """
+    known = {each.name.casefold(): each.name for each in task.parameters}
     lexer = shlex.shlex(stream := StringIO(words), posix=True)
     lexer.whitespace_split, lexer.commenters = True, ""
-    pairs, end = list[str](), 0
-    while _PARAMETER.match(words, end):
+    given, end = dict[str, str](), 0
+    while (found := _PARAMETER.match(words, end)) and get_close_matches(name := found[1].casefold(), known, n=1):
         try:
-            pairs.append(lexer.get_token() or "")
+            pair = lexer.get_token() or ""
         except ValueError as error:
             raise UsageError(f"The quotation in {words[end:].strip()} does not end.", "Close it.") from error
+        given[known.get(name, name)] = pair.partition("=")[2]
         end = stream.tell()
-    return asking.parameters(pairs), words[end:].strip()
+    return words[end:].strip(), given
