@@ -187,6 +187,7 @@ async def test_parameters_stand_behind_the_name_and_stay_with_the_question(syste
         await stage.pilot.press("enter")
         await stage.until(lambda: len(stage.turns) == 2)
         await stage.idle()
+        await stage.until(lambda: "/task support 'product=Paint [2]'" in stage.text())
         await stage.pilot.press("up", "r")
         await stage.until(lambda: stage.turns[-1].of == 2)
         await stage.idle()

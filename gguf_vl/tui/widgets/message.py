@@ -193,7 +193,8 @@ class TurnView(Vertical, can_focus=True):
         turn = self.turn
         go_on, again = "[@click=go_on]continue (g)[/]", "[@click=again]answer again (r)[/]"
         if turn.role == "user":
-            return ""
+            is_steered = turn.task and " " in turn.task  # by parameters that its words do not show
+            return f"[dim]/task {escape(turn.task or '')}[/]" if is_steered else ""
         match turn.state, turn.finish_reason:
             case "failed", _:
                 return f"✗ {escape(turn.error)} · {go_on if turn.text else again}"
