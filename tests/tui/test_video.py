@@ -159,3 +159,32 @@ async def test_which_frames_are_seen_is_chosen_and_stays_with_the_question(video
         await stage.answer_to("What happens")
         asked = stage.app.history.edit(stage.turns[0].id, "And then?")
         assert asked.attachments[0].name == "moving.mp4#every=2"
+
+
+async def test_other_frames_of_an_edited_question_are_those_of_its_branch(video: Path) -> None:
+    async with talking(playing(text("It moves."), text("Again."))) as stage:
+        await stage.attach(video)
+        await stage.answer_to("What happens")
+        stage.views[0].focus()
+        await stage.pilot.press("e")
+        await stage.until(lambda: stage.prompt.text == "What happens")
+        stage.prompt.text = "/video Every=2"
+        await stage.pilot.press("enter")
+        await stage.until(lambda: "about moving.mp4#every=2" in told(stage.app))
+        assert stage.prompt.text == "What happens"
+        await stage.pilot.press("enter")
+        await stage.until(lambda: stage.turns[0].of == 2)
+        await stage.idle()
+        [attachment] = stage.turns[0].attachments
+        assert attachment.name == "moving.mp4#every=2"
+
+
+async def test_a_choice_of_frames_waits_for_the_video_that_is_being_read(video: Path) -> None:
+    async with talking(playing()) as stage:
+        stage.app.chat.bring(video)
+        await stage.until(lambda: stage.app.chat.is_reading)
+        stage.prompt.text = "/video every=2"
+        stage.prompt.action_send()
+        await stage.until(lambda: "when what was dropped is read" in told(stage.app))
+        await stage.until(lambda: "moving.mp4#every=2" in stage.text())
+        assert stage.prompt.text == ""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from textual import work
@@ -83,11 +84,12 @@ class QuestionScreen(TaskScreen):
         """Ask, finish an edit, or do what the slash command says."""
         text = message.text.strip()
         with self.complaining():
-            if re.match(r"/\w+(\s|$)", text):
-                self._command(*re.split(r"\s+|$", text[1:], maxsplit=1))
-            elif self._n_brought:
+            command = re.match(r"/(\w+)(?:\s|$)", text)
+            if self._n_brought and (not command or command[1].casefold() == "video"):
                 self._sends_then = True
-                self.notify("The question goes when its picture is read.")
+                self.notify("That goes when what was dropped is read.")
+            elif command:
+                self._command(*re.split(r"\s+|$", text[1:], maxsplit=1))
             elif self.editing:
                 self.check_asked(text)
                 self.finish_edit(text)
@@ -250,14 +252,23 @@ class QuestionScreen(TaskScreen):
             self._show_chips()
 
     def _take_frames(self, choice: str) -> None:
-        """Have other frames taken of the question's videos."""
-        history = self.app.history
-        videos = [each for each in history.draft(self.chat_id).attachments if each.seconds is not None]
+        """Have other frames taken of the question's videos, new or edited."""
+        history, edited = self.app.history, self.editing
+        attachments = edited.attachments if edited else history.draft(self.chat_id).attachments
+        videos = [
+            replace(each, name=with_frames(each.name, choice)) for each in attachments if each.seconds is not None
+        ]
         if not videos:
-            raise UsageError("There is no video in what you are asking.", "Drop one first.")
-        names = [with_frames(each.name, choice) for each in videos]
-        for each, name in zip(videos, names, strict=True):
-            history.name_attachment(each.id, name)
+            fix = "Ask about one that you drop." if edited else "Drop one first."
+            raise UsageError("There is no video in what you are asking.", fix)
+        if edited:
+            renamed = {each.id: each for each in videos}
+            self.editing = replace(edited, attachments=tuple(renamed.get(each.id, each) for each in attachments))
+            self.query_one(Prompt).write(edited.text)
+            self.notify(f"The edit is about {', '.join(each.name for each in videos)}.", markup=False)
+            return
+        for each in videos:
+            history.name_attachment(each.id, each.name)
         self.preparing.stop()
         self._show_chips()
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 class TurnScreen(Screen[None]):
     """A chat's turns. Each action is for the chosen one, the one with the focus, else the last.
 
-    `chat_id` is the chat that is shown, -1 before there is one; `editing` the turn whose new text is in the prompt;
+    `chat_id` is the chat that is shown, -1 before there is one; `editing` the turn whose new text is in the prompt,
+    with the attachments that it is to have;
     `begun_with` the task of the question in the prompt, new or edited: see `Turn.task`; `undoable` takes a chat's
     deletions back, the last one first.
     """
@@ -161,10 +162,11 @@ class TurnScreen(Screen[None]):
         if not before:
             return
         task = self.begun_with if before.role == "user" else before.task
-        if not text or (text, task) == (before.text, before.task):
+        old = history.turn(before.id)
+        if not text or (text, task, before.attachments) == (old.text, old.task, old.attachments):
             self.leave_edit()
             return
-        turn = history.edit(before.id, text, task=task)
+        turn = history.edit(before.id, text, before.attachments, task=task)
         self.leave_edit()
         if turn.role == "user":
             history.set_preset(self.chat_id, task)

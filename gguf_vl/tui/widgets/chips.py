@@ -55,8 +55,6 @@ class Chip(Horizontal):
         """Show the same picture, or other frames of the same video."""
         if attachment != self.attachment:
             self.attachment, self._tokens, self._frames, self._state = attachment, None, None, ""
-            for title in self.query(".title").results(Static):
-                title.update(attachment.name)
             self._show()
 
     def costs(self, tokens: int, frames: int | None = None) -> None:
@@ -79,7 +77,8 @@ class Chip(Horizontal):
         self._show()
 
     def _show(self) -> None:
-        if self.children:  # composed
+        for title in self.query(".title").results(Static):  # none before all is composed
+            title.update(self.attachment.name)
             size = f"{self.attachment.width}×{self.attachment.height}"
             if self.attachment.seconds is not None:
                 size = f"{self.attachment.seconds:.1f} s" + (f" · {self._frames:,} frames" if self._frames else "")
