@@ -106,7 +106,8 @@ def question(task: Task, model: str, words: str = "", given: Mapping[str, str] |
     asking.check(task, None, {each.name: each.name for each in task.parameters if each.default is None} | dict(given))
     wording = task.wordings.get(model, task.prompt)
     shown = PLACEHOLDER.findall(wording)
-    begun_with = shlex.join([task.name, *(f"{name}={value}" for name, value in given.items() if name not in shown)])
+    unshown = (f"{name}={shlex.quote(value)}" for name, value in given.items() if name not in shown)
+    begun_with = " ".join((task.name, *unshown))
     open_ones = {each.name: each for each in task.parameters if each.name not in given}
     first = next((name for name in shown if name in open_ones), None)
     values = {name: each.default or _stand_in(task, name, model) for name, each in open_ones.items()}
