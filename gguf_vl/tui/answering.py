@@ -13,6 +13,7 @@ from gguf_vl.chat.history import History
 from gguf_vl.chat.turns import Chat, State, Turn
 from gguf_vl.config import Settings
 from gguf_vl.errors import ChatNotFound, GgufVlError, WorkerDied
+from gguf_vl.media.children import in_thread
 from gguf_vl.tui.background import begin
 from gguf_vl.tui.model import Made, Model
 from gguf_vl.types import Event, Request
@@ -155,7 +156,7 @@ class Answers:
 
     async def _write(self, line: _Line, turn: Turn, chat: Chat, made: Made) -> None:
         path, room = self._history.path(turn.id), talk.Room(made.engine.settings.limits, made.engine.settings.n_ctx)
-        request = await asyncio.to_thread(talk.request, chat, path, made.installed, self._settings(), room)
+        request = await in_thread(talk.request, chat, path, made.installed, self._settings(), room)
         if isinstance(request, Request):  # of several there is none to cancel: their task is
             line.asked = made.engine, request
         async for event in talk.answer(self._history, made.engine, request, turn.id):

@@ -12,6 +12,7 @@ from gguf_vl.chat.history import History
 from gguf_vl.chat.turns import Attachment, Chat
 from gguf_vl.config import Settings
 from gguf_vl.errors import GgufVlError
+from gguf_vl.media.children import in_thread
 from gguf_vl.tui.background import begin
 from gguf_vl.tui.model import Model
 from gguf_vl.types import Message, PictureLimits, Progress
@@ -32,8 +33,8 @@ async def attach(history: History, chat_id: int, source: str | Path | bytes, nam
     from gguf_vl.tui.clips import attach_video
 
     if isinstance(source, Path) and await asyncio.to_thread(is_video, source):
-        return await asyncio.to_thread(attach_video, history, chat_id, source)
-    found = await asyncio.to_thread(given, source, name=name, offline=offline)
+        return await in_thread(attach_video, history, chat_id, source)
+    found = await in_thread(given, source, name=name, offline=offline)
     return await asyncio.to_thread(history.attach, chat_id, found.data, found.name, found.size)
 
 
@@ -65,13 +66,13 @@ class Preparing:
                 limits = talk.detailed(chat, self._settings(), made.engine.settings.limits)
                 room = talk.Room(made.engine.settings.limits, made.engine.settings.n_ctx)
                 together = [each for each in self._history.draft(chat_id).attachments if each.id <= attachment.id]
-                cost = await asyncio.to_thread(_cost, together, limits, room)
+                cost = await in_thread(_cost, together, limits, room)
                 if chip := self._chip(attachment.id):
                     chip.costs(*cost)
                 if not made.installed.local.mmproj:
                     self._told(attachment, f"{made.installed.name} cannot see pictures")
                     return
-                told = await asyncio.to_thread(self._conversation, chat, together, limits, room)
+                told = await in_thread(self._conversation, chat, together, limits, room)
                 await made.engine.prepare(*told, on_progress=lambda progress: self._at(attachment, progress))
                 self._at(attachment, Progress("encode", 1, 1))
         except GgufVlError as error:
