@@ -11,7 +11,7 @@ _CHOSEN = re.compile(r"#(?:every=(?P<every>\d+(?:\.\d+)?)|frames=(?P<number>\d{1
 
 
 def chosen_in(name: str) -> Frames:
-    """Those that are taken of the video of that name, such as `clip.mp4#every=2`. Raises `UsageError` for none."""
+    """Those that are taken of the video of that name, such as `clip.mp4#every=2`. Raises `UsageError` for every 0 s."""
     if not (found := _CHOSEN.search(name)):
         return Frames()
     every, number = found["every"], found["number"]
