@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_type_hints
 
 from gguf_vl import paths
-from gguf_vl.errors import UsageError
+from gguf_vl.errors import UsageError, did_you_mean
 from gguf_vl.types import Detail, KvType
 
 Shown = Literal["auto", "kitty", "sixel", "halfblock", "none"]
@@ -352,10 +352,8 @@ def set_setting(name: str, text: str) -> Path:
 
 
 def _unknown(name: str, what: str) -> UsageError:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name.casefold().replace("-", "_"), NAMES, n=1)
-    return UsageError(what, f"Did you mean {near[0]}?" if near else f"The settings are {', '.join(NAMES)}.")
+    near = did_you_mean(name.casefold().replace("-", "_"), NAMES)
+    return UsageError(what, near or f"The settings are {', '.join(NAMES)}.")
 
 
 def _checked(name: str, value: object, *, origin: str, place: str) -> Origin:

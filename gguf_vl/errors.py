@@ -25,6 +25,7 @@ Each carries what happened and what to do next, both written for the person who 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -131,6 +132,14 @@ class WorkerDied(EngineError):
 _NO_MEMORY = re.compile(
     r"alloc|out of (\w+ )?memory|ErrorOutOf\w+Memory|insufficient memory|MemoryError|start new thread", re.IGNORECASE
 )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """What to do about a name that is none of those known: the nearest of them as a question; None where none is."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(known), n=1)
+    return f"Did you mean {near[0]}?" if near else None
 
 
 def is_about_memory(reason: str) -> bool:

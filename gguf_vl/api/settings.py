@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypedDict
 
 from gguf_vl.config import NAMES, Settings, load_settings, with_origins
-from gguf_vl.errors import UsageError
+from gguf_vl.errors import UsageError, did_you_mean
 from gguf_vl.media.choice import Frames
 from gguf_vl.types import Detail, KvType
 
@@ -107,6 +106,5 @@ def check_names(given: Mapping[str, Any], names: Iterable[str]) -> None:
     names = list(names)
     for name in given:
         if name not in names:
-            near = get_close_matches(name.casefold(), names, n=1)
-            fix = f"Did you mean {near[0]}?" if near else f"There are {', '.join(names)}."
+            fix = did_you_mean(name.casefold(), names) or f"There are {', '.join(names)}."
             raise UsageError(f"There is no setting {name!r} here.", fix)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from gguf_vl.errors import UsageError
+from gguf_vl.errors import UsageError, did_you_mean
 from gguf_vl.media.resize import limits_for
 from gguf_vl.tasks.task import PLACEHOLDER, Task, takes_empty_list
 from gguf_vl.types import Message, Picture, PictureLimits, Request, Sampling
@@ -43,11 +42,8 @@ def check(task: Task, n_pictures: int | None, given: Mapping[str, str]) -> None:
     known = [each.name for each in task.parameters]
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            raise UsageError(
-                f"{_of(task)} has no parameter {name!r}.",
-                f"Did you mean {near[0]}?" if near else f"It has {', '.join(known) or 'none'}.",
-            )
+            fix = did_you_mean(name, known) or f"It has {', '.join(known) or 'none'}."
+            raise UsageError(f"{_of(task)} has no parameter {name!r}.", fix)
     for each in task.parameters:
         if each.choices and given.get(each.name) and given[each.name] not in each.choices:
             raise UsageError(

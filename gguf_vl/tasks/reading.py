@@ -99,12 +99,7 @@ def _task(name: str, table: Any, path: Path) -> Task:
         raise _wrong(path, name, "stands outside of any task", f"Put it below a line with a task's name: [{name}].")
     if not _NAME.fullmatch(name):
         raise _wrong(path, f"The task {name!r}", "has no name that can be typed", "Use a-z, 0-9 and -.")
-    for key, value in table.items():
-        if key not in _RULES:
-            raise _wrong(path, f"{name}.{key}", "does not exist", f"A task has {', '.join(_RULES)}.")
-        if not _RULES[key].accepts(value):
-            expected = _RULES[key].expected
-            raise _wrong(path, f"{name}.{key}", f"is not {expected}", f"Give {key} {expected}.")
+    _check_keys(table, _RULES, "A task", name, path)
     if "prompt" not in table:
         raise _wrong(path, name, "has no prompt", "Say in `prompt` what is wanted.")
     schema = _schema(table.get("schema"), f"{name}.schema", path)
@@ -163,17 +158,21 @@ def _schema(given: Any, place: str, path: Path) -> Any:
     return given
 
 
+def _check_keys(table: Mapping[str, Any], rules: Mapping[str, _Rule], what: str, place: str, path: Path) -> None:
+    for key, value in table.items():
+        if key not in rules:
+            raise _wrong(path, f"{place}.{key}", "does not exist", f"{what} has {', '.join(rules)}.")
+        if not rules[key].accepts(value):
+            expected = rules[key].expected
+            raise _wrong(path, f"{place}.{key}", f"is not {expected}", f"Give {key} {expected}.")
+
+
 def _parameter(place: str, name: str, given: Any, path: Path) -> Parameter:
     if not _PARAMETER.fullmatch(name):
         raise _wrong(path, place, "has no name that can be typed", "Use a-z, 0-9 and _.")
     if not isinstance(given, dict):
         raise _wrong(path, place, "is not a table", 'Write { help = "what it is", default = "…" }.')
-    for key, value in given.items():
-        if key not in _PARAMETER_RULES:
-            raise _wrong(path, f"{place}.{key}", "does not exist", f"A parameter has {', '.join(_PARAMETER_RULES)}.")
-        if not _PARAMETER_RULES[key].accepts(value):
-            expected = _PARAMETER_RULES[key].expected
-            raise _wrong(path, f"{place}.{key}", f"is not {expected}", f"Give {key} {expected}.")
+    _check_keys(given, _PARAMETER_RULES, "A parameter", place, path)
     found = Parameter(name, given.get("help", ""), given.get("default"), tuple(given.get("choices", ())))
     if found.choices and found.default is not None and found.default not in found.choices:
         raise _wrong(path, f"{place}.default", "is none of its choices", f"Take one of {', '.join(found.choices)}.")

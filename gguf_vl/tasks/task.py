@@ -40,13 +40,13 @@ class Task:
     """What is wanted of pictures.
 
     `prompt` has parameters in braces. With a JSON `schema` the answer is held to it: of an `anyOf` to the part that has
-    a parameter's choice as its `title`, where one has. `sampling` has fields of
-    `types.Sampling`. `min_tokens` is the image tokens that small pictures are enlarged to, `n_pictures` the least and
-    the most pictures. `shown` says what the answer is, `wordings` have another prompt for a model by its name, where
-    one is known to be better. `nothing` has the sentence with which a model by its name was taught to say that there is
-    nothing, where the schema is a list: it may stand in the place of the empty one. `by_frame` has,
-    for a model that never learnt what happens in time, what it is asked about each frame of a video by itself (see
-    `by_frame.FrameByFrame`): the first, or the last where parameters are given.
+    a parameter's choice as its `title`, where one has. `sampling` has fields of `types.Sampling`. `min_tokens` is the
+    image tokens that small pictures are enlarged to, `n_pictures` the least and the most pictures. `shown` says what
+    the answer is, `wordings` have another prompt for a model by its name, where one is known to be better. `nothing`
+    has the sentence with which a model by its name was taught to say that there is nothing, where the schema is a list:
+    it may stand in the place of the empty one. `by_frame` has, for a model that never learnt what happens in time, what
+    it is asked about each frame of a video by itself (see `by_frame.FrameByFrame`): the first, or the last where
+    parameters are given.
     """
 
     name: str

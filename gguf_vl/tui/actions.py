@@ -12,7 +12,7 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-from gguf_vl.errors import UsageError
+from gguf_vl.errors import UsageError, did_you_mean
 
 Where = Literal["everywhere", "chat", "prompt", "message"]
 
@@ -112,10 +112,7 @@ def keymap(remapped: Mapping[str, str]) -> dict[str, str]:
 
 def check_remapped(remapped: Mapping[str, str]) -> None:
     """Raise `UsageError` for an action that there is not."""
-    from difflib import get_close_matches
-
     for name in remapped:
         if name not in BY_NAME:
-            near = get_close_matches(name, BY_NAME, n=1)
-            fix = f"Did you mean {near[0]}?" if near else f"The actions are {', '.join(BY_NAME)}."
+            fix = did_you_mean(name, BY_NAME) or f"The actions are {', '.join(BY_NAME)}."
             raise UsageError(f"[keys] in config.toml names {name!r}, and there is no such action.", fix)

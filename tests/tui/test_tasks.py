@@ -229,6 +229,7 @@ async def test_an_edit_takes_the_task_that_its_prompt_shows_and_leaves_the_chats
             await stage.pilot.press("enter")
             await stage.until(lambda: stage.prompt.text == "Locate the red circle.")
             await stage.pilot.pause()
+            assert "pocket has learnt the task locate with kind=bbox alone" in told(stage.app)
             assert stage.app.history.chat(chat).preset == "describe"
             await stage.pilot.press("escape" if leaves else "enter")
             await stage.until(lambda: not stage.app.chat.editing and not stage.prompt.text)

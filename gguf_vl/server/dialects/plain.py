@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from pydantic import Field
 
-from gguf_vl.errors import UsageError
+from gguf_vl.errors import UsageError, did_you_mean
 from gguf_vl.media.choice import Frames
 from gguf_vl.media.formats import is_pdf, is_tiff, video_in
 from gguf_vl.server.answers import Answer, unless_gone, whole
@@ -42,11 +41,8 @@ def error_body(failure: Failure) -> dict[str, Any]:
 def _check_fields(form: Iterable[str]) -> None:
     for name in form:
         if name not in _FIELDS:
-            near = get_close_matches(name, _FIELDS, n=1)
-            raise UsageError(
-                f"The form has a field {name!r}, which is none of ours.",
-                f"Did you mean {near[0]}?" if near else f"There are {', '.join(_FIELDS)}.",
-            )
+            fix = did_you_mean(name, _FIELDS) or f"There are {', '.join(_FIELDS)}."
+            raise UsageError(f"The form has a field {name!r}, which is none of ours.", fix)
 
 
 def _chosen(files: Sequence[bytes], pages: str | None, frames: Frames) -> list[Shown]:

@@ -57,7 +57,7 @@ class TaskScreen(TurnScreen):
             raise UsageError(what, "Send the edit, or leave it with Esc, first.")
         prompt, model = self.query_one(Prompt), self.app.model.name
         begun = question(task, model, "\n\n".join(filter(None, (words, prompt.text.strip()))), given)
-        if model not in task.by_frame and (line := asking.beyond(task, model)):
+        if model not in task.by_frame and (line := asking.beyond(task, model, given)):
             self.notify(line, severity="warning", timeout=8, markup=False)
         prompt.write(begun.text, begun.selected)
         self.remember(begun.begun_with)

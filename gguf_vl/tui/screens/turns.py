@@ -28,9 +28,8 @@ class TurnScreen(Screen[None]):
     """A chat's turns. Each action is for the chosen one, the one with the focus, else the last.
 
     `chat_id` is the chat that is shown, -1 before there is one; `editing` the turn whose new text is in the prompt,
-    with the attachments that it is to have;
-    `begun_with` the task of the question in the prompt, new or edited: see `Turn.task`; `undoable` takes a chat's
-    deletions back, the last one first.
+    with the attachments that it is to have; `begun_with` the task of the question in the prompt, new or edited: see
+    `Turn.task`; `undoable` takes a chat's deletions back, the last one first.
     """
 
     app: GgufVlApp
